@@ -1,0 +1,3 @@
+cimport numpy as cnp
+
+cdef cnp.ndarray from_dlpack(value)

@@ -1,0 +1,97 @@
+"""``python -m bench``: everything in one run, a table at its end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+
+from bench import markdown, table
+from bench.codec import suite as codec
+from bench.machine import machine, versions
+from bench.measure import Effort
+from bench.peers import DISTRIBUTIONS
+from bench.peers import suite as peers
+from bench.plot import plot
+from bench.report import Report
+from bench.transport import suite as transport
+
+_SUITES = ("codec", "transport", "peers")
+_WIDTH = 160  # columns, where the output is no terminal
+
+_FULL = {
+    "codec": Effort(0.5, 7, 400),
+    "transport": Effort(2.5, 15, 2000),
+    "peers": Effort(0.35, 3, 400),
+}
+_QUICK = {
+    "codec": Effort(0.08, 3, 100),
+    "transport": Effort(0.4, 5, 400),
+    "peers": Effort(0.04, 2, 100),
+}
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=_SUITES, action="append", help="one part of it; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="fewer samples; no text formats at 77 MB")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all raw figures")
+    parser.add_argument("--plot", action="store_true", help="draw bench/results/codec.png and transport.png")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="renew the recorded run in a Markdown file"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _arguments(arguments)
+    # The original package's calls of flatbuffers are the deprecated ones.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    suites = options.only or _SUITES
+    efforts = _QUICK if options.quick else _FULL
+    report = Report(machine(), versions(DISTRIBUTIONS))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    start = perf_counter()
+    if "transport" in suites:
+        console.print("round trips ...")
+        transport.run(report, efforts["transport"])
+    if "codec" in suites:
+        console.print("codec ...")
+        codec.run(report, efforts["codec"])
+    if "peers" in suites:
+        console.print("peers ...")
+        peers.run(report, efforts["peers"], options.quick)
+    report.seconds = perf_counter() - start
+    report.rows.sort(key=lambda row: _SUITES.index(row.suite))
+    _show(report, console)
+    if options.json:
+        options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    if options.plot:
+        for path in plot(report):
+            console.print(f"drawn: {path.name}")
+    if options.markdown:
+        markdown.update(options.markdown, report)
+    return 0
+
+
+def _show(report: Report, console: Console) -> None:
+    """All tables, the one with budgets and floors last."""
+    for name, value in report.machine.items():
+        console.print(f"{name}: {value}", highlight=False)
+    for shown in (*table.peer_tables(report), table.standing_table(report), table.main_table(report)):
+        if shown.rows:
+            console.print()
+            table.show(shown, console)
+    console.print(f"{report.seconds:.0f} s", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

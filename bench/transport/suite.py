@@ -1,0 +1,78 @@
+"""The transport's rows: round trips to a server in another process, beside raw sockets and as many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench.children import running
+from bench.measure import Effort, interleave
+from bench.peers import ORIGINAL, OURS
+from bench.report import Beside, Budget, Report, Row
+from bench.transport.raw import raw_client
+from bench.transport.replay import wire_sizes
+from bench.workload import SHAPES, floats
+from tensorwire import Client
+
+TRIPS = {
+    "GraphPipe's workload": ("features", "77 MB"),
+    "77 MB echo": ("echo", "77 MB"),
+    "4 kB echo": ("echo", "4 kB"),
+}
+"""Name: the server's model and the size of the request."""
+
+BUFFERS = {"raw sockets": 0, "raw sockets, 512 kB buffers": 1 << 19}
+"""The floor is the faster of these; the sizes are those of the kernel's buffers, 0 its own choice."""
+
+_SMALL_LIMIT = 80e-6  # seconds for a round trip of 4 kB
+_FACTOR = 1.2  # of the floor, for large ones
+
+
+def run(report: Report, effort: Effort) -> None:
+    """Measure all round trips into the report."""
+    with TemporaryDirectory(prefix="bench-") as folder:
+        for name, (model, size) in TRIPS.items():
+            path = Path(folder) / f"{model}-{size.replace(' ', '')}"
+            with running("bench.transport.server", model, "127.0.0.1:0", f"unix:{path}") as urls:
+                for scheme, url in zip(("tcp", "unix"), urls, strict=True):
+                    _trip(report, effort, name, size, scheme, url, Path(folder))
+
+
+def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url: str, folder: Path) -> None:
+    x = floats(SHAPES[size])
+    request, response = wire_sizes(url, x)
+    row = f"{name}, {'TCP' if scheme == 'tcp' else 'UNIX socket'}"
+    calls: dict[str, Callable[[], Any]] = {}
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(url))
+        calls[OURS] = partial(client.infer, {"x": x})
+        for number, (subject, buffer) in enumerate(BUFFERS.items()):
+            path = folder / f"raw-{name.partition(' ')[0]}-{number}"
+            path.unlink(missing_ok=True)
+            calls[subject] = stack.enter_context(raw_client(scheme, buffer, request, response, str(path)))
+        original = _original(url, x) if scheme == "tcp" else None
+        if original is not None:
+            calls[ORIGINAL] = original
+        found = {}
+        for subject, times in interleave(calls, effort).items():
+            report.record("transport", row, subject, times)
+            found[subject] = times.median
+    floor = Beside(*min(((subject, found[subject]) for subject in BUFFERS), key=lambda pair: pair[1]))
+    if size == "4 kB":
+        budget = Budget("0.08 ms", _SMALL_LIMIT)
+    else:
+        budget = Budget(f"{_FACTOR:g} x floor", _FACTOR * floor.value)
+    report.rows.append(Row("transport", row, found[OURS], budget, floor, found.get(ORIGINAL)))
+
+
+def _original(url: str, x: Any) -> Callable[[], Any] | None:
+    """The original package's client on the same server: a new connection a request, which is its way."""
+    try:
+        from graphpipe import remote
+    except ModuleNotFoundError:
+        return None
+    return partial(remote.execute, url, x)

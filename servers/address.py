@@ -1,0 +1,161 @@
+"""Where a server listens: text such as 'host:port', '[::1]:port' or 'unix:/path', and sockets bound to it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from tensorwire.errors import TensorwireError
+
+__all__ = ["Address", "ListenError", "Listener", "listen", "parse_address"]
+
+_BACKLOG = 1024
+
+
+class ListenError(TensorwireError, OSError):
+    """A server cannot listen on an address; the text names the address and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP host and port, or the path of a UNIX socket (then host is '' and port 0)."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that is bound and listening; ``inode`` identifies the file of a UNIX socket."""
+
+    sock: socket.socket
+    address: Address
+    inode: int = 0
+
+    @property
+    def url(self) -> str:
+        """What a client on this machine is given; for an address of all interfaces, the loopback one."""
+        if self.address.path:
+            return f"unix://{quote(self.address.path)}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address.host, self.address.host)
+        return f"http://{Address(host, self.address.port)}"
+
+    def unlink(self) -> None:
+        """Remove the file of a UNIX socket, unless another server has put its own there."""
+        with contextlib.suppress(OSError):
+            file = Path(self.address.path)
+            if self.address.path and file.stat().st_ino == self.inode:
+                file.unlink()
+
+
+def parse_address(text: str) -> Address:
+    """Read an address; raises ValueError that says what is wrong. ':9000' means every IPv4 interface."""
+    if text.startswith("unix:"):
+        path = text[5:]
+        if path.startswith("//"):
+            path = path[2:]
+        if not path:
+            raise ValueError(f"{text!r}: a path must follow 'unix:'")
+        return Address(path=str(Path(path).absolute()))
+    host, colon, port = text.removeprefix("http://").removesuffix("/").rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address: host:port, [IPv6]:port or unix:/path is needed")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: an IPv6 address goes in brackets, as in [{host}]:{port}")
+    return Address(host or "0.0.0.0", int(port))
+
+
+def listen(address: Address) -> list[Listener]:
+    """Bind and listen: one socket for each address that a host name stands for, all on one port.
+
+    Raises ListenError.
+    """
+    if address.path:
+        return [_listen_unix(address)]
+    kind = socket.SOCK_STREAM
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise _refused(address, f"unknown host ({error.strerror})") from None
+    listeners: list[Listener] = []
+    failure: OSError | None = None
+    port = address.port
+    for family, host in dict.fromkeys((info[0], str(info[4][0])) for info in found):
+        try:
+            sock = _bind_tcp(family, host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE or failure is None:
+                failure = error
+            continue
+        port = sock.getsockname()[1]
+        listeners.append(Listener(sock, Address(address.host, port)))
+    # A name's second address may be of a family that this machine lacks, but a taken port is always an error.
+    if failure is not None and (not listeners or failure.errno == errno.EADDRINUSE):
+        for listener in listeners:
+            listener.sock.close()
+        raise _refused(address, _reason(address, failure)) from None
+    return listeners
+
+
+def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+
+
+def _listen_unix(address: Address) -> Listener:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(address)
+        sock.bind(address.path)
+        sock.listen(_BACKLOG)
+        return Listener(sock, address, Path(address.path).stat().st_ino)
+    except OSError as error:
+        sock.close()
+        if isinstance(error, ListenError):
+            raise
+        raise _refused(address, _reason(address, error)) from None
+
+
+def _remove_stale(address: Address) -> None:
+    """Remove a socket file whose server is gone; raises ListenError when it is not, or is no socket."""
+    file = Path(address.path)
+    try:
+        if not stat.S_ISSOCK(file.stat().st_mode):
+            raise _refused(address, "the file exists and is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(address.path)
+        except ConnectionRefusedError:
+            file.unlink()
+        else:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+
+def _reason(address: Address, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use; stop the other server"
+    if error.errno == errno.EACCES and not address.path:
+        return "not permitted (ports below 1024 are the system's)"
+    # Not strerror: socket.create_server adds the address to it, in its own words.
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _refused(address: Address, reason: str) -> ListenError:
+    advice = "" if address.path else ", or port 0 for any free port"
+    return ListenError(f"cannot listen on {address}: {reason}; choose another address with --listen{advice}")

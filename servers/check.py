@@ -1,0 +1,182 @@
+"""The check of a request's tensors against a signature, and of a model's results against its promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorwire._messages import Tensors, TensorSpec
+from tensorwire.servers.model import Array, RequestError, Signature, quoted
+
+__all__ = ["Check"]
+
+_LISTED = 20
+
+
+class Check:
+    """A signature prepared for speed: what can be worked out once is not worked out per request.
+
+    ``signature`` is the signature, ``outputs`` the names of its outputs in order.
+    """
+
+    __slots__ = (
+        "_any_inputs",
+        "_any_outputs",
+        "_count",
+        "_known",
+        "_names",
+        "_rules",
+        "outputs",
+        "signature",
+    )
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.outputs = tuple(spec.name for spec in signature.outputs)
+        self._known = frozenset(self.outputs)
+        self._any_inputs = signature.any_inputs
+        self._any_outputs = signature.any_outputs
+        self._names = tuple(spec.name for spec in signature.inputs)
+        self._count = len(self._names)
+        self._rules = tuple(_rule(spec) for spec in signature.inputs)
+
+    def feeds(self, tensors: Tensors) -> dict[str, Array]:
+        """The inputs by name, in the signature's order (the request's own arrays; copies only of what is no
+        array).
+
+        Raises RequestError 400 for a missing, unknown or repeated name, and for a dtype, rank or size that
+        the signature does not allow.
+        """
+        names = tensors.names
+        arrays = tensors.arrays
+        for array in arrays:
+            if type(array) is not np.ndarray:
+                arrays = tuple([np.asarray(array) for array in arrays])
+                break
+        if self._any_inputs:
+            return _open_feeds(names, arrays)
+        if names and names != self._names:
+            arrays = self._by_name(names, arrays)
+        elif len(arrays) != self._count:
+            raise RequestError(400, f"{_count(len(arrays))} came, the model takes {_listed(self._names)}")
+        for (spec, dtype, rank, fixed), array in zip(self._rules, arrays, strict=True):
+            # Nearly every dtype is numpy's one object of its kind, and `is` spares the slow comparison.
+            if dtype is not None and array.dtype is not dtype and not _fits(array.dtype, dtype):
+                raise _mismatch(spec, array)
+            if rank:
+                shape = array.shape
+                if len(shape) != rank:
+                    raise _mismatch(spec, array)
+                for axis, size in fixed:
+                    if shape[axis] != size:
+                        raise _mismatch(spec, array)
+        return dict(zip(self._names, arrays, strict=True))
+
+    def asked(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        """The outputs to compute for those that the request names: all when it names none.
+
+        Raises RequestError 404 for an output that the signature does not have.
+        """
+        if not outputs:
+            return self.outputs
+        if not self._any_outputs:
+            for name in outputs:
+                if name not in self._known:
+                    raise _unknown_output(name, self.outputs)
+        return outputs
+
+    def results(self, found: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Array]:
+        """The outputs asked for, in that order, as arrays (copied only when they are not arrays yet).
+
+        Raises RequestError 404 when an undeclared output is not there, LookupError when a declared one is
+        not.
+        """
+        results = {}
+        for name in asked or found:
+            try:
+                value = found[name]
+            except KeyError:
+                if self._any_outputs:
+                    raise _unknown_output(name, found) from None
+                raise LookupError(f"output {name!r} is declared, and was not computed") from None
+            results[name] = (
+                value if type(value) is np.ndarray and value.dtype.kind not in "US" else _array(value)
+            )
+        return results
+
+    def _by_name(self, names: tuple[str, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        given = _unique(names, arrays)
+        for name in names:
+            if name not in self._names:
+                raise RequestError(
+                    400, f"unknown input {quoted(name)}: the model takes {_listed(self._names)}"
+                )
+        for name in self._names:
+            if name not in given:
+                raise RequestError(400, f"input {name!r} is missing: the model takes {_listed(self._names)}")
+        return tuple([given[name] for name in self._names])
+
+
+def _rule(spec: TensorSpec) -> tuple[TensorSpec, np.dtype[Any] | None, int, tuple[tuple[int, int], ...]]:
+    """Spec, dtype, rank (0: not checked), and the dimensions of a fixed size as (axis, size)."""
+    fixed = tuple((axis, size) for axis, size in enumerate(spec.shape) if size >= 0)
+    return spec, spec.dtype, len(spec.shape), fixed
+
+
+def _fits(came: np.dtype[Any], expected: np.dtype[Any]) -> bool:
+    # Text may come as numpy's fixed-width strings when the caller is in this process.
+    return came == expected or (expected.kind == "O" and came.kind in "US")
+
+
+def _open_feeds(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, Array]:
+    if not names:
+        return {str(i): array for i, array in enumerate(arrays)}
+    return _unique(names, arrays)
+
+
+def _unique(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, Array]:
+    given: dict[str, Array] = {}
+    for name, array in zip(names, arrays, strict=True):
+        if name in given:
+            raise RequestError(400, f"input {quoted(name)} came twice")
+        given[name] = array
+    return given
+
+
+def _array(value: Any) -> Array:
+    if value is None:
+        raise TypeError("None was returned where an array is expected")
+    array = np.asarray(value)
+    # The wire's text has no fixed width.
+    return array.astype(object) if array.dtype.kind in "US" else array
+
+
+def _mismatch(spec: TensorSpec, array: Array) -> RequestError:
+    came = f"shape {list(array.shape)} {_dtype_name(array.dtype)}"
+    expected = f"{list(spec.shape) if spec.shape else 'any shape'} {_dtype_name(spec.dtype)}"
+    return RequestError(400, f"input {spec.name!r}: {came} came, expected {expected}")
+
+
+def _dtype_name(dtype: np.dtype[Any] | None) -> str:
+    if dtype is None:
+        return "of any dtype"
+    if dtype.kind in "OUS":
+        return "string"
+    return dtype.name if dtype.isnative else f"{dtype.name} (byte-swapped)"
+
+
+def _unknown_output(name: str, known: Iterable[str]) -> RequestError:
+    return RequestError(404, f"unknown output {quoted(name)}: the model has {_listed(known)}")
+
+
+def _count(n: int) -> str:
+    return "no input" if not n else "1 input" if n == 1 else f"{n} inputs"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names for a message: quoted, with commas, and not more than fit on a line or two."""
+    names = list(names)
+    text = ", ".join(repr(name) for name in names[:_LISTED])
+    return (text or "none") + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

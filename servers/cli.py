@@ -1,0 +1,47 @@
+"""The command ``tensorwire``. A user's error is one line on standard error, and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from tensorwire.errors import TensorwireError
+from tensorwire.servers.commands import infer, inspection, serve, version
+from tensorwire.servers.commands.values import UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="tensorwire",
+    help="Serve models over GraphPipe's wire protocol, and talk to such servers.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=infer.EXAMPLES)(infer.infer)
+app.command(name="inspect", epilog=inspection.EXAMPLES)(inspection.inspect)
+app.command(epilog=version.EXAMPLES)(version.version)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line (default: sys.argv[1:]); returns the exit code."""
+    try:
+        command = typer.main.get_command(app)
+        args = sys.argv[1:] if args is None else list(args)
+        result = command.main(args or ["--help"], prog_name="tensorwire", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.TyperException as error:
+        return _fail(error.format_message())
+    except (UserError, TensorwireError, OSError) as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _fail(message: str) -> int:
+    print("tensorwire: " + " ".join(message.split()), file=sys.stderr)
+    return 2

@@ -1,0 +1,1 @@
+"""The frameworks that run models, one module each; ``registry`` finds them."""

@@ -1,0 +1,68 @@
+"""Engines by name, found through the entry points of the group ``tensorwire.engines``.
+
+An entry point is a module-level ``Engine``; a package that declares one makes its framework known here,
+without a change to this library. Finding an engine does not import its framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, cast
+
+from tensorwire.servers.model import Engine, Model, ModelError
+
+__all__ = ["GROUP", "engine_names", "find_engine", "load_model"]
+
+GROUP = "tensorwire.engines"
+
+
+def engine_names() -> tuple[str, ...]:
+    """The names of all engines that are declared, sorted; their frameworks may not be installed."""
+    return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
+
+
+def find_engine(path: Path, name: str | None = None) -> Engine:
+    """The engine of that name, or the first (by name) that recognizes the file.
+
+    Raises ModelError when there is none, or when the engine's own module cannot be imported.
+    """
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    known = ", ".join(sorted(points)) or "none"
+    if name is not None:
+        if name not in points:
+            raise ModelError(f"unknown engine {name!r}: there are {known}")
+        return _engine(points[name])
+    broken = []
+    for point in sorted(points.values()):
+        try:
+            engine = _engine(point)
+        except ModelError as error:
+            broken.append(str(error))
+            continue
+        if engine.recognizes(path):
+            return engine
+    reason = f" ({'; '.join(broken)})" if broken else ""
+    raise ModelError(f"{path}: not a format of a known engine ({known}){reason}; name one if it is")
+
+
+def load_model(
+    path: str | Path, *, engine: str | None = None, options: Mapping[str, Any] | None = None
+) -> Model:
+    """Load a model with the named engine, or with the one that recognizes the file.
+
+    ``options`` go to the engine. Raises ModelError: no such file, no engine for it, the engine's extra is not
+    installed, not a model, an option that the engine does not have.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ModelError(f"no such file: {path}")
+    return find_engine(path, engine).load(path, options=dict(options or {}))
+
+
+def _engine(point: EntryPoint) -> Engine:
+    try:
+        return cast(Engine, point.load())
+    except Exception as error:
+        raise ModelError(f"engine {point.name!r} cannot be used: {type(error).__name__}: {error}") from error

@@ -1,0 +1,131 @@
+"""GraphPipe on the fast path: a flatbuffer Request in, an InferResponse or MetadataResponse out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from tensorwire import Frame, Request, Response, encode
+from tensorwire._net import Connection, Exchange
+from tensorwire.servers.fronts import access
+from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.wire import (
+    error_frame,
+    internal_error,
+    is_wire,
+    over_limit,
+    read_message,
+    result_frame,
+)
+from tensorwire.servers.model import RequestError
+from tensorwire.servers.service import Service
+
+__all__ = ["WireHandler"]
+
+_log = logging.getLogger("tensorwire.server")
+
+
+class WireHandler:
+    """What the server's connections call (``_net.Handler``), on the event loop's thread; never blocks.
+
+    ``hand_over`` takes connections whose request is not the wire's, ``closed`` is called when one has ended.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        limits: Limits,
+        hand_over: Callable[[asyncio.Transport, bytes], None],
+        closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.max_body = limits.max_body
+        self.max_head = limits.max_head
+        self.head_timeout = limits.head_timeout
+        self.body_timeout = limits.body_timeout
+        self.idle_timeout = limits.idle_timeout
+        self.connections: set[Connection] = set()
+        self.hand_over = hand_over
+        self.claims = is_wire
+        self._service = service
+        self._closed = closed
+        self._model = ""
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer a complete request, now or when the service has its result."""
+        answer = Answer(self, exchange)
+        try:
+            message = read_message(exchange.body)
+            if isinstance(message, Request):
+                answer.model = message.model
+                answer.names = not message.outputs
+                self._service.submit(message, answer, received=exchange.started)
+            else:
+                answer.send(200, encode(self._service.metadata()))
+        except RequestError as error:
+            answer(error)
+        except Exception as error:
+            answer(internal_error(error, f"request from {exchange.peer}"))
+
+    def reply(self, exchange: Exchange, model: str, status: int, frame: Frame) -> None:
+        """Send a frame; ``model`` is the name in the access log."""
+        self._model = model
+        try:
+            exchange.reply(status, frame)
+        finally:
+            self._model = ""
+
+    def refuse(self, exchange: Exchange, status: int, reason: str) -> Frame:
+        """The answer to a request whose body is not read."""
+        if status == 413:
+            reason = over_limit(exchange.body_nbytes, self.max_body)
+        return error_frame(status, reason)
+
+    def connected(self, connection: Connection) -> None:
+        self.connections.add(connection)
+
+    def disconnected(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._closed()
+
+    def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
+        # Called from within Exchange.reply, so the model's name is still the one that `reply` left.
+        if access.enabled():
+            self.record(exchange, self._model, status, nbytes)
+
+    def record(self, exchange: Exchange, model: str, status: int, sent: int) -> None:
+        """A line of the access log."""
+        received = exchange.body_nbytes if exchange.body is not None else 0
+        access.record(
+            exchange.peer, exchange.method, exchange.path, model, status, received, sent, exchange.started
+        )
+
+
+class Answer:
+    """Where the service puts the result of one request; only the first result counts."""
+
+    __slots__ = ("_exchange", "_handler", "model", "names")
+
+    def __init__(self, handler: WireHandler, exchange: Exchange) -> None:
+        self._handler = handler
+        self._exchange: Exchange | None = exchange
+        self.model = ""
+        self.names = True
+
+    def __call__(self, result: Response | RequestError) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if not exchange.abandoned:
+            self.send(*result_frame(result, self.names))
+        elif access.enabled():
+            self._handler.record(exchange, self.model, access.ABANDONED, 0)
+
+    def send(self, status: int, frame: Frame) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        try:
+            self._handler.reply(exchange, self.model, status, frame)
+        except Exception:
+            _log.exception("reply to %s failed", exchange.peer)

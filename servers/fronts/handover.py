@@ -1,0 +1,131 @@
+"""From the fast path to uvicorn: a connection whose request is not the wire's changes its protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
+
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from tensorwire import __version__
+from tensorwire.servers.fronts.limits import Limits
+
+__all__ = ["HandOver"]
+
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*(?=\r\n)", re.IGNORECASE)
+
+
+class HandOver:
+    """Runs ``app`` on the connections given to it. uvicorn's own server is not used: only its HTTP protocol.
+
+    ``closed`` is called when one of these connections has ended.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, closed: Callable[[], None] = lambda: None) -> None:
+        self._config = Config(
+            app,
+            http=HttpToolsProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=math.ceil(limits.idle_timeout),
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._limits = limits
+        self._closed = closed
+        self._draining = False
+
+    def __len__(self) -> int:
+        """Connections that are open."""
+        return len(self._state.connections)
+
+    def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Serve a connection from now on; ``data`` is what has been read from it and not been answered."""
+        protocol = PageProtocol(self._config, self._state, self._limits.head_timeout, self._closed)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)
+        if self._draining:
+            protocol.shutdown()
+
+    def expire(self, now: float) -> None:
+        """Call every second with loop.time(): sets the Date header, closes connections that dawdle."""
+        self._state.default_headers = [
+            (b"date", formatdate(usegmt=True).encode()),
+            (b"server", b"tensorwire/" + __version__.encode()),
+        ]
+        for protocol in list(self._state.connections):
+            cast(PageProtocol, protocol).expire(now)
+
+    def drain(self) -> None:
+        """Close each connection: at once when it is idle, else after the answer in flight."""
+        self._draining = True
+        for protocol in list(self._state.connections):
+            protocol.shutdown()
+
+    def abort(self) -> None:
+        """Close every connection now, answers in flight included."""
+        for protocol in list(self._state.connections):
+            protocol.transport.abort()
+
+
+class PageProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with a time limit for heads, and deaf to offers of another protocol."""
+
+    def __init__(
+        self, config: Config, state: ServerState, head_timeout: float, closed: Callable[[], None]
+    ) -> None:
+        super().__init__(config, state, app_state={})
+        self._head_timeout = head_timeout
+        self._head_began = self.loop.time()
+        self._closed = closed
+        self._at_head = True
+
+    def on_headers_complete(self) -> None:
+        self._at_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._at_head = True
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        # uvicorn's idle timer runs between an answer and the next request's first byte, and only then.
+        if self.timeout_keep_alive_task is not None:
+            self._head_began = self.loop.time()
+        # Never in a body: it would get shorter than it was announced.
+        if self._at_head:
+            data = without_upgrade(data)
+        super().data_received(data)
+
+    def expire(self, now: float) -> None:
+        between = self.cycle is None or self.cycle.response_complete
+        if between and self.timeout_keep_alive_task is None and now - self._head_began > self._head_timeout:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._closed()
+
+
+def without_upgrade(data: bytes) -> bytes:
+    """A request without its offer to change to HTTP/2 or WebSocket (``data`` itself if there is none).
+
+    A server may ignore the offer, but the HTTP parser takes the body after it for the other protocol's bytes.
+    Java's HttpClient makes the offer by itself, and so does curl --http2.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or not _UPGRADE.search(data, 0, end + 2):
+        return data
+    return _UPGRADE.sub(b"", data[: end + 2]) + data[end + 2 :]

@@ -1,0 +1,186 @@
+"""Everything on the port that is not the fast path, as one ASGI app: metadata as JSON, health, uploads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tensorwire import Metadata, TensorSpec
+from tensorwire.servers.fronts import access
+from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.upload import Upload
+from tensorwire.servers.fronts.wire import is_wire
+from tensorwire.servers.service import Service
+
+__all__ = ["Status", "make_pages", "metadata_json"]
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Status(Protocol):
+    """What the pages ask of the server around them."""
+
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def open_connections(self) -> int: ...
+
+
+class JsonResponse(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def make_pages(service: Service, status: Status, limits: Limits, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """The app; ``routes`` are those of further protocols."""
+    app = Starlette(
+        routes=[*_routes(service, status), *routes],
+        exception_handlers={HTTPException: _http_error, Exception: _server_error},
+    )
+    upload = Upload(service, limits)
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        log = _Logged(scope, receive, send) if access.enabled() else None
+        if log is not None:
+            receive, send = log.receive, log.send
+        try:
+            if _is_upload(scope):
+                await upload(scope, receive, send)
+            else:
+                await app(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server has given up on this request and its connection; uvicorn would log an error.
+            pass
+        finally:
+            if log is not None:
+                log.close()
+
+    return choose
+
+
+def metadata_json(metadata: Metadata) -> dict[str, Any]:
+    """A model's metadata as JSON values; ``type`` is numpy's name of the dtype, 'string', or null for any."""
+    return {
+        "name": metadata.name,
+        "version": metadata.version,
+        "server": metadata.server,
+        "description": metadata.description,
+        "inputs": [_spec_json(spec) for spec in metadata.inputs],
+        "outputs": [_spec_json(spec) for spec in metadata.outputs],
+    }
+
+
+def _spec_json(spec: TensorSpec) -> dict[str, Any]:
+    dtype = spec.dtype
+    name = None if dtype is None else "string" if dtype == np.dtype(object) else dtype.name
+    return {"name": spec.name, "description": spec.description, "shape": list(spec.shape), "type": name}
+
+
+def _routes(service: Service, status: Status) -> list[Route]:
+    async def root(request: Request) -> Response:
+        if request.method == "POST":
+            raise HTTPException(415, "the body must be a GraphPipe flatbuffer Request, not JSON")
+        return JsonResponse(metadata_json(service.metadata()))
+
+    async def alive(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def ready(request: Request) -> Response:
+        if status.ready and service.ready:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("not ready\n", 503)
+
+    async def client_count(request: Request) -> Response:
+        return PlainTextResponse(f"{status.open_connections}\n")
+
+    return [
+        Route("/", root, methods=["GET", "POST"]),
+        Route("/healthz", alive),
+        Route("/readyz", ready),
+        Route("/control/is_alive", alive),
+        Route("/control/is_ready", ready),
+        Route("/control/client_count", client_count),
+    ]
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body: dict[str, Any] = {"error": error.detail}
+    if error.status_code == 404:
+        pages = [route.path for route in request.app.routes if isinstance(route, Route)]
+        body = {
+            "error": f"nothing at {request.url.path}",
+            "pages": pages,
+            "post": "a GraphPipe flatbuffer Request, to /",
+        }
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        text = f"{request.method} is not for {request.url.path}"
+        body = {"error": text, "allowed": sorted(allowed.split(", "))}
+    return JsonResponse(body, error.status_code, headers=error.headers)
+
+
+async def _server_error(request: Request, error: Exception) -> Response:
+    return JsonResponse({"error": "internal error"}, 500)
+
+
+def _is_upload(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    kind = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value
+    return is_wire(b"POST", scope["raw_path"], kind)
+
+
+class _Logged:
+    """Counts what goes in and out of one request for the access log."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._started = perf_counter()
+        self._status = access.ABANDONED
+        self._received = self._sent = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        else:
+            self._sent += len(message.get("body", b""))
+        await self._send(message)
+
+    def close(self) -> None:
+        scope = self._scope
+        client = scope.get("client")
+        path: bytes = scope["raw_path"]
+        if scope["query_string"]:
+            path += b"?" + scope["query_string"]
+        access.record(
+            f"{client[0]}:{client[1]}" if client else "unix",
+            scope["method"].encode("latin-1"),
+            path,
+            scope.get("tensorwire.model", ""),
+            self._status,
+            self._received,
+            self._sent,
+            self._started,
+        )

@@ -1,0 +1,1 @@
+"""Models on disk: from what the user named to a loaded model."""

@@ -1,0 +1,1 @@
+"""When a request runs: threads, queues and their limits."""

@@ -1,0 +1,58 @@
+"""The extensions; everything else about the package is in pyproject.toml."""
+
+import os
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SANITIZE = (
+    ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    if os.environ.get("TW_SANITIZE")
+    else []
+)
+FLAGS = [
+    "-std=c11",
+    "-O1" if SANITIZE else "-O3",
+    "-g",
+    "-fvisibility=hidden",
+    "-Wno-unused-function",
+    *SANITIZE,
+]
+
+
+def extension(name: str, *sources: str) -> Extension:
+    return Extension(
+        f"tensorwire.{name}",
+        [f"_ext/tensorwire/{name}.pyx", *(f"_ext/c/{source}" for source in sources)],
+        depends=[str(path) for path in Path("_ext").rglob("*.[hp]*") if path.suffix in (".h", ".pxd")],
+        include_dirs=["_ext/c", "_ext/tensorwire", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("_GNU_SOURCE", "1")],
+        extra_compile_args=FLAGS,
+        extra_link_args=SANITIZE,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension("_memory"),
+            extension("_dtypes"),
+            extension("_dlpack"),
+            extension("_messages"),
+            extension("_frame"),
+            extension("_encode", "writer.c"),
+            extension("_decode", "reader.c", "cursor.c"),
+            extension("_net"),
+        ],
+        include_path=["_ext"],
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "binding": True,
+            "embedsignature": True,  # for inspect.signature and help()
+            "embedsignature.format": "clinic",
+        },
+    )
+)

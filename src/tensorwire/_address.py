@@ -1,0 +1,139 @@
+"""Where a server is, and the request head that every message to it begins with."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from socket import (
+    AF_UNIX,
+    IPPROTO_TCP,
+    SO_SNDTIMEO,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    create_connection,
+    socket,
+)
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from tensorwire._version import __version__
+from tensorwire.errors import ConnectionLost, DeadlineExceeded
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as ISO 8859-1
+_FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
+
+
+class Address:
+    """An http://, https:// or unix:// URL, taken apart.
+
+    The path and query of an http(s) URL are the request's target. A unix URL names the socket's file
+    (``unix:///run/model.sock``, percent-escapes decoded) and its target is "/". ``text`` is what errors call
+    the server. Raises ValueError for another scheme, a missing host or path, or credentials in the URL.
+    """
+
+    __slots__ = ("_context", "authority", "host", "port", "socket_path", "target", "text", "tls")
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("credentials in a URL are not sent: give an Authorization header in headers=")
+        self.text = url
+        self.tls = parts.scheme == "https"
+        self.host, self.port, self.socket_path = "", 0, ""
+        self._context: SSLContext | None = None
+        if parts.scheme == "unix":
+            if parts.netloc or not parts.path.startswith("/"):
+                raise ValueError(f"{url!r}: a unix address is unix:///absolute/path.sock")
+            self.socket_path = unquote(parts.path)
+            self.target, self.authority = "/", "localhost"
+        elif parts.scheme in ("http", "https"):
+            if not parts.hostname:
+                raise ValueError(f"{url!r} names no host")
+            self.host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+            self.port = parts.port or (443 if self.tls else 80)
+            path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+            query = quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+            self.target = f"{path}?{query}" if query else path
+            name = f"[{self.host}]" if ":" in self.host else self.host
+            self.authority = f"{name}:{parts.port}" if parts.port else name
+        else:
+            raise ValueError(f"{url!r}: an address begins with http://, https:// or unix://")
+
+    def connect(self, timeout: float | None) -> socket:
+        """A new connection to the server, in blocking mode; TLS is negotiated and the certificate verified.
+
+        ``timeout`` is in seconds for each step (name and TCP, TLS), None for no limit. Raises
+        DeadlineExceeded and ConnectionLost.
+        """
+        try:
+            return self._connect_unix(timeout) if self.socket_path else self._connect_tcp(timeout)
+        except (BlockingIOError, TimeoutError) as error:
+            raise DeadlineExceeded(f"{self.text}: no connection within the limit of {timeout} s") from error
+        except OSError as error:
+            raise ConnectionLost(f"{self.text}: cannot connect: {error.strerror or error}") from error
+
+    def _connect_unix(self, timeout: float | None) -> socket:
+        sock = socket(AF_UNIX, SOCK_STREAM)
+        try:
+            # A non-blocking connect fails at once when the server's backlog is full; a blocking one waits for
+            # a place in it, for as long as SO_SNDTIMEO says.
+            sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeval(timeout))
+            sock.connect(self.socket_path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _connect_tcp(self, timeout: float | None) -> socket:
+        sock = create_connection((self.host, self.port), timeout)
+        try:
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            if self.tls:
+                sock = self._tls_context().wrap_socket(sock, server_hostname=self.host)
+            sock.settimeout(None)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _tls_context(self) -> SSLContext:
+        # Loading the system's certificates takes tens of milliseconds: not once a connection.
+        if self._context is None:
+            from ssl import create_default_context
+
+            self._context = create_default_context()
+        return self._context
+
+
+def request_head(address: Address, headers: Mapping[str, str] | None) -> bytes:
+    """The head of a POST to this address, up to and including "content-length: ".
+
+    ``headers`` are added; Host, User-Agent and Content-Type may be replaced by them. Raises ValueError for
+    a field that HTTP does not allow, or that frames the message.
+    """
+    fields = {
+        "host": address.authority,
+        "user-agent": f"tensorwire/{__version__}",
+        "content-type": "application/octet-stream",
+    }
+    for name, value in (headers or {}).items():
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"not a header field: {name!r}: {value!r}")
+        if name.lower() in _FRAMING:
+            raise ValueError(f"header {name!r} is the connection's own and cannot be set")
+        fields[name.lower()] = value
+    lines = [f"POST {address.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "content-length: "]).encode("latin-1")
+
+
+def timeval(seconds: float | None) -> bytes:
+    """``struct timeval`` for SO_RCVTIMEO and SO_SNDTIMEO, where zero means no limit."""
+    if seconds is None:
+        return struct.pack("@ll", 0, 0)
+    return struct.pack("@ll", *divmod(max(1, round(seconds * 1e6)), 1_000_000))

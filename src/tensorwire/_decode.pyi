@@ -1,0 +1,34 @@
+"""decode: from bytes to messages, without copying tensor data."""
+
+from typing import TypeVar, overload
+
+from typing_extensions import Buffer
+
+from tensorwire._messages import Metadata, MetadataRequest, Request, Response
+
+_M = TypeVar("_M", Request, MetadataRequest, Response, Metadata)
+
+@overload
+def decode(
+    buf: Buffer | list[Buffer] | tuple[Buffer, ...],
+    type: None = None,
+    /,
+    *,
+    as_str: bool = False,
+    max_nbytes: int = 0x7FFFFFFF,
+    max_tensors: int = 65536,
+    max_ndim: int = 32,
+    max_strings: int = 10_000_000,
+) -> Request | MetadataRequest: ...
+@overload
+def decode(
+    buf: Buffer | list[Buffer] | tuple[Buffer, ...],
+    type: type[_M],
+    /,
+    *,
+    as_str: bool = False,
+    max_nbytes: int = 0x7FFFFFFF,
+    max_tensors: int = 65536,
+    max_ndim: int = 32,
+    max_strings: int = 10_000_000,
+) -> _M: ...
