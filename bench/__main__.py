@@ -23,16 +23,16 @@ from bench.report import Report
 from bench.transport import suite as transport
 
 _SUITES = ("codec", "transport", "peers")
-_WIDTH = 160  # columns, where the output is no terminal
+_WIDTH = 172  # columns; a narrower terminal wraps lines rather than lose cells
 
 _FULL = {
     "codec": Effort(0.5, 7, 400),
-    "transport": Effort(2.5, 15, 2000),
-    "peers": Effort(0.35, 3, 400),
+    "transport": Effort(3.5, 15, 2000, sample=5e-3),
+    "peers": Effort(0.5, 5, 400),
 }
 _QUICK = {
     "codec": Effort(0.08, 3, 100),
-    "transport": Effort(0.4, 5, 400),
+    "transport": Effort(0.4, 5, 400, sample=2e-3),
     "peers": Effort(0.04, 2, 100),
 }
 
@@ -43,9 +43,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer samples; no text formats at 77 MB")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all raw figures")
     parser.add_argument("--plot", action="store_true", help="draw bench/results/codec.png and transport.png")
-    parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="renew the recorded run in a Markdown file"
-    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="renew the recorded run in a Markdown file")
     return parser.parse_args(arguments)
 
 
@@ -57,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     efforts = _QUICK if options.quick else _FULL
     report = Report(machine(), versions(DISTRIBUTIONS))
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    if console.width < _WIDTH:
+        console = Console(width=_WIDTH, soft_wrap=True)
     start = perf_counter()
     if "transport" in suites:
         console.print("round trips ...")

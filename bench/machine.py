@@ -13,6 +13,7 @@ _OURS = ("tensorwire", "numpy", "uvloop", "httptools")
 
 def machine() -> dict[str, str]:
     """What the figures depend on, by name."""
+    load = os.getloadavg()[0]
     page = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     found = {
         "CPU": f"{_cpu()}, {len(os.sched_getaffinity(0))} cores",
@@ -21,6 +22,7 @@ def machine() -> dict[str, str]:
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "C library": " ".join(platform.libc_ver()),
     }
+    found["load"] = f"{load:.1f} processes in the minute before" + (" (busy: trust less)" if load > 0.5 else "")
     if page.exists():
         found["huge pages"] = page.read_text().partition("[")[2].partition("]")[0]
     return found

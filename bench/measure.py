@@ -11,17 +11,20 @@ from statistics import median
 from time import perf_counter
 from typing import Any, Final
 
-_SAMPLE: Final = 200e-6  # seconds; a sample repeats the call until it takes this long
 SLOW: Final = 0.8  # seconds; a call that takes longer is made once
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure one case: seconds, and how many samples at least and at most."""
+    """How long to measure one case: seconds, and how many samples at least and at most.
+
+    A sample repeats the call until it takes ``sample`` seconds.
+    """
 
     seconds: float
     least: int
     most: int
+    sample: float = 200e-6
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Times:
 
 
 class _Case:
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any], sample: float) -> None:
         self.call = call
         self.times = Times()
         self.spent = 0.0
@@ -51,9 +54,9 @@ class _Case:
             self.times.samples.append(first)
             return
         loops = 1
-        while (took := self.run(loops)) < _SAMPLE / 4:
+        while (took := self.run(loops)) < sample / 4:
             loops *= 4
-        self.times.loops = max(1, ceil(_SAMPLE / took * loops))
+        self.times.loops = max(1, ceil(sample / took * loops))
 
     def run(self, loops: int = 1) -> float:
         call = self.call
@@ -92,7 +95,7 @@ def interleave(cases: Mapping[str, Callable[[], Any]], effort: Effort) -> dict[s
     gc.disable()
     try:
         for name, call in cases.items():
-            running[name] = _Case(call)
+            running[name] = _Case(call, effort.sample)
         backwards = False
         while active := [case for case in running.values() if case.wants(effort)]:
             for case in reversed(active) if backwards else active:

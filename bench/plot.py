@@ -79,7 +79,7 @@ def _codec(report: Report) -> Any:
                 markersize=5,
                 zorder=3 if ours else 2,
             )
-        panel.set(xscale="log", yscale="log", xlabel="float32 tensor", ylabel="one call (s)")
+        panel.set(xscale="log", yscale="log", xlabel="float32 tensor", ylabel="one call")
         panel.set_title(f"{verb}: time by size of the tensor")
         panel.set_xticks([prod(shape) * 4 for shape in SHAPES.values()], list(SHAPES))
         panel.yaxis.set_major_formatter(lambda seconds, _: amount(seconds))
@@ -111,9 +111,7 @@ def _transport(report: Report) -> Any:
         panel.bar_label(bars, [amount(value) for value in shown], padding=3, fontsize=8)
     panel.set_yticks(range(len(rows)), [row.name for row in rows])
     panel.invert_yaxis()
-    panel.set(
-        xscale="log", xlabel="one round trip (median)", title="Round trip to a server in another process"
-    )
+    panel.set(xscale="log", xlabel="one round trip (median)", title="Round trip to a server in another process")
     panel.xaxis.set_major_formatter(lambda seconds, _: amount(seconds))
     panel.margins(x=0.12)
     panel.grid(axis="x", alpha=0.3)

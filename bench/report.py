@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bench.measure import Times
+from bench.peers import ORIGINAL, OURS
 
 _LEVEL: Final = 0.05
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What ours is compared with: a floor or a peer, by name; ``value`` is in seconds or bytes."""
+    """What ours is compared with: a floor or a peer, by name; median and best, in seconds."""
 
     name: str
     value: float
+    best: float
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the final table. ``unit`` is "s" or "B"."""
+    """One line of the final table; figures are medians, ``best`` is ours at its best. ``unit`` is "s" or "B"."""
 
     suite: str
     name: str
     ours: float
+    best: float
     budget: Budget | None = None
     floor: Beside | None = None
     original: float | None = None
@@ -41,7 +45,12 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """Ours over the floor."""
-        return self.ours / self.floor.value if self.floor and self.floor.value else None
+        return self.ours / self.floor.value if self.floor else None
+
+    @property
+    def best_ratio(self) -> float | None:
+        """Best over best: where it differs much from ``ratio``, something else was running."""
+        return self.best / self.floor.best if self.floor else None
 
     @property
     def verdict(self) -> str:
@@ -99,9 +108,14 @@ class Report:
     seconds: float = 0.0
 
     def record(self, suite: str, workload: str, subject: str, times: Times) -> None:
-        self.measurements.append(
-            Measurement(suite, workload, subject, loops=times.loops, samples=times.samples)
-        )
+        self.measurements.append(Measurement(suite, workload, subject, loops=times.loops, samples=times.samples))
+
+    def add(self, suite: str, name: str, times: Mapping[str, Times], budget: Budget, floor: str = "") -> None:
+        """A row of ours, and of the floor and the original package where ``times`` has them."""
+        ours, original = times[OURS], times.get(ORIGINAL)
+        beside = Beside(floor, times[floor].median, times[floor].best) if floor else None
+        other = original.median if original else None
+        self.rows.append(Row(suite, name, ours.median, ours.best, budget, beside, other))
 
     def note(self, suite: str, workload: str, subject: str, note: str) -> None:
         """Say why there is no figure."""
@@ -131,5 +145,6 @@ def _row(row: Row) -> dict[str, Any]:
         "budget": vars(row.budget) if row.budget else None,
         "floor": vars(row.floor) if row.floor else None,
         "ratio": row.ratio,
+        "best_ratio": row.best_ratio,
         "verdict": row.verdict,
     }

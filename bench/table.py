@@ -46,7 +46,7 @@ def times(value: float | None) -> str:
 
 def main_table(report: Report) -> Table:
     """Ours, the budget, the floor and the original package, one line a row."""
-    heads = ["row", "ours", "budget", "", "beside it", "takes", "ours / it", "original", "original / ours"]
+    heads = ["row", "ours", "budget", "", "beside it", "takes", "ours / it", "at best", "original", "original / ours"]
     table = Table("tensorwire, its budgets and its floors (medians)", heads)
     for row in report.rows:
         table.rows.append(_cells(row))
@@ -59,7 +59,7 @@ def _cells(row: Row) -> list[str]:
     budget = row.budget.text if row.budget else ""
     floor = (row.floor.name, amount(row.floor.value, row.unit)) if row.floor else ("", "")
     ours = amount(row.ours, row.unit)
-    return [row.name, ours, budget, row.verdict, *floor, times(row.ratio), original, factor]
+    return [row.name, ours, budget, row.verdict, *floor, times(row.ratio), times(row.best_ratio), original, factor]
 
 
 def standing_table(report: Report) -> Table:

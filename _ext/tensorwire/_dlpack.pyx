@@ -53,7 +53,7 @@ cdef cnp.ndarray from_dlpack(value):
     if not 0 <= tensor.ndim <= TW_MAX_NDIM:
         raise TypeError(f"{tensor.ndim} dimensions are more than numpy's {TW_MAX_NDIM}")
     if tensor.data == NULL:  # only an empty tensor may have no memory
-        return np.empty([tensor.shape[i] for i in range(tensor.ndim)], numpy_dtype(wire))
+        return np.zeros([tensor.shape[i] for i in range(tensor.ndim)], numpy_dtype(wire))
     if tensor.strides != NULL:
         for i in range(tensor.ndim):
             strides[i] = tensor.strides[i] * <int64_t>tw_itemsize(<unsigned char>wire)
@@ -102,6 +102,8 @@ cdef class Tensor:
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if dl_device is not None and tuple(dl_device) != (TW_DL_CPU, 0):
             raise BufferError(f"the tensor is on the CPU, not on DLPack device {tuple(dl_device)}")
+        if self.array is None:
+            raise TypeError("this Tensor was made without an array")
         cdef cnp.ndarray array = self.array.copy() if copy else self.array
         cdef int ndim = cnp.PyArray_NDIM(array), i
         cdef int64_t size = cnp.PyArray_ITEMSIZE(array)

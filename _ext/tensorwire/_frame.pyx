@@ -2,18 +2,30 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uintptr_t
 from libc.string cimport memcpy
+
+from tensorwire._c cimport MADV_HUGEPAGE, madvise
+
+from io import RawIOBase
 
 cdef enum:
     LARGE_COPY = 1 << 20        # from here on other threads may run during the copy
+    HUGE_NBYTES = 1 << 22       # below, there may be no whole huge page in a block
+    PAGE = 1 << 12
 
 
 cdef int write_all(file, part) except -1:
     """An unbuffered file may take less than it was given: a system call writes at most 2 GiB."""
     rest = memoryview(part)
     while rest.nbytes:
-        rest = rest[file.write(rest):]
+        taken = file.write(rest)
+        if taken is None and not isinstance(file, RawIOBase):
+            return 0  # a writer that says nothing has taken it all
+        if not taken:
+            raise BlockingIOError(f"the file takes no more; {rest.nbytes} bytes are left of a part of the message")
+        rest = rest[taken:]
     return 0
 
 
@@ -30,7 +42,17 @@ cdef class Frame:
         return self.nbytes
 
     def __bytes__(self):
-        return b"".join(self.buffers)
+        cdef bytes whole
+        cdef uintptr_t start, end
+        if self.nbytes < HUGE_NBYTES:
+            return b"".join(self.buffers)
+        whole = PyBytes_FromStringAndSize(NULL, self.nbytes)
+        # Fresh memory costs more than the copy into it; half as much in huge pages. Only whole pages can be advised.
+        start = (<uintptr_t>PyBytes_AS_STRING(whole) + PAGE - 1) & ~<uintptr_t>(PAGE - 1)
+        end = (<uintptr_t>PyBytes_AS_STRING(whole) + self.nbytes) & ~<uintptr_t>(PAGE - 1)
+        madvise(<void *>start, end - start, MADV_HUGEPAGE)
+        self.copy_to(<uint8_t *>PyBytes_AS_STRING(whole))
+        return whole
 
     def write_into(self, buf, /):
         """Copy the whole message to the start of a writable buffer; returns the bytes written.

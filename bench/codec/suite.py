@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from bench.children import ask
-from bench.measure import Effort, interleave
+from bench.measure import Effort, Times, interleave
 from bench.peers import ORIGINAL, OURS, load
 from bench.peers.peer import Peer
-from bench.report import Beside, Budget, Measurement, Report, Row
+from bench.report import Budget, Measurement, Report, Row
 from bench.workload import SHAPES, SMALL, STRINGS, Array, floats, small_tensors, strings
 from tensorwire import Chunk, Request, decode, encode
 
@@ -44,13 +44,13 @@ def _original() -> Peer | None:
         return None
 
 
-def _measure(report: Report, effort: Effort, name: str, calls: Calls, scale: float = 1.0) -> dict[str, float]:
-    """Medians by subject; ``scale`` is the number of calls' results that one figure is shared by."""
+def _measure(report: Report, effort: Effort, name: str, calls: Calls, scale: float = 1.0) -> dict[str, Times]:
+    """Times by subject; ``scale`` is the number of calls' results that one figure is shared by."""
     found = {}
     for subject, times in interleave(calls, effort).items():
         times.samples[:] = [seconds / scale for seconds in times.samples]
         report.record("codec", name, subject, times)
-        found[subject] = times.median
+        found[subject] = times
     return found
 
 
@@ -70,8 +70,7 @@ def _one_tensor(report: Report, effort: Effort, size: str, original: Peer | None
                 calls[ORIGINAL] = partial(original.decode, original.encode({"x": x}))
         row = f"{name} {size}"
         found = _measure(report, effort, row, calls)
-        floor = Beside(MEMCPY, found[MEMCPY])
-        report.rows.append(Row("codec", row, found[OURS], budget, floor, found.get(ORIGINAL)))
+        report.add("codec", row, found, budget, MEMCPY)
 
 
 def _write_into(report: Report, effort: Effort) -> None:
@@ -88,9 +87,7 @@ def _write_into(report: Report, effort: Effort) -> None:
     }
     row = "encode and write_into, 77 MB"
     found = _measure(report, effort, row, calls)
-    floor = Beside(MEMCPY, found[MEMCPY])
-    budget = Budget("1.15 x memcpy", 1.15 * found[MEMCPY])
-    report.rows.append(Row("codec", row, found[OURS], budget, floor))
+    report.add("codec", row, found, Budget("1.15 x memcpy", 1.15 * found[MEMCPY].median), MEMCPY)
 
 
 def _many_tensors(report: Report, effort: Effort, original: Peer | None) -> None:
@@ -105,7 +102,7 @@ def _many_tensors(report: Report, effort: Effort, original: Peer | None) -> None
     for name, calls in (("encode", encoders), ("decode", decoders)):
         row = f"{name} {SMALL}, each"
         found = _measure(report, effort, row, calls, _SMALL_COUNT)
-        report.rows.append(Row("codec", row, found[OURS], Budget("1 µs", 1e-6), original=found.get(ORIGINAL)))
+        report.add("codec", row, found, Budget("1 µs", 1e-6))
 
 
 def _many_strings(report: Report, effort: Effort, original: Peer | None) -> None:
@@ -120,9 +117,7 @@ def _many_strings(report: Report, effort: Effort, original: Peer | None) -> None
     for name, calls in (("encode", encoders), ("decode", decoders)):
         row = f"{name} {STRINGS}"
         found = _measure(report, effort, row, calls)
-        floor = Beside(_PICKLE, found[_PICKLE])
-        budget = Budget("less than pickle", found[_PICKLE])
-        report.rows.append(Row("codec", row, found[OURS], budget, floor, found.get(ORIGINAL)))
+        report.add("codec", row, found, Budget("less than pickle", found[_PICKLE].median), _PICKLE)
 
 
 def _memory(report: Report, size: str) -> None:
@@ -131,4 +126,4 @@ def _memory(report: Report, size: str) -> None:
     report.measurements.append(Measurement("codec", row, OURS, "B", samples=[found["traced"]]))
     report.measurements.append(Measurement("codec", row, f"{OURS}, RSS", "B", samples=[found["resident"]]))
     budget = Budget("10 kB", _MEMORY_LIMIT)
-    report.rows.append(Row("codec", row, found["traced"], budget, unit="B"))
+    report.rows.append(Row("codec", row, found["traced"], found["traced"], budget, unit="B"))

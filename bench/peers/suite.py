@@ -113,9 +113,7 @@ def _stand(report: Report, workload: str, found: Mapping[str, Peer]) -> None:
     }
     for row, entrants in races.items():
         key = row.partition(" to ")[0]
-        taken = {
-            n: m.median for n in entrants if (m := report.find("peers", key, n)) and m.median is not None
-        }
+        taken = {n: m.median for n in entrants if (m := report.find("peers", key, n)) and m.median is not None}
         _race(report, row, taken)
 
 

@@ -65,9 +65,7 @@ def tune(sock: socket, buffer: int) -> None:
 class RawClient:
     """One round trip a call: as many bytes out and back as it was made for."""
 
-    def __init__(
-        self, scheme: str, buffer: int, request: int, response: int, address: str | list[object]
-    ) -> None:
+    def __init__(self, scheme: str, buffer: int, request: int, response: int, address: str | list[object]) -> None:
         self._out = warm_block(request)
         self._back = warm_block(response)
         self._sock = socket(AF_UNIX if scheme == "unix" else AF_INET, SOCK_STREAM)

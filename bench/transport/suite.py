@@ -12,7 +12,7 @@ from typing import Any
 from bench.children import running
 from bench.measure import Effort, interleave
 from bench.peers import ORIGINAL, OURS
-from bench.report import Beside, Budget, Report, Row
+from bench.report import Budget, Report
 from bench.transport.raw import raw_client
 from bench.transport.replay import wire_sizes
 from bench.workload import SHAPES, floats
@@ -57,16 +57,15 @@ def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url
         original = _original(url, x) if scheme == "tcp" else None
         if original is not None:
             calls[ORIGINAL] = original
-        found = {}
-        for subject, times in interleave(calls, effort).items():
-            report.record("transport", row, subject, times)
-            found[subject] = times.median
-    floor = Beside(*min(((subject, found[subject]) for subject in BUFFERS), key=lambda pair: pair[1]))
+        found = interleave(calls, effort)
+    for subject, times in found.items():
+        report.record("transport", row, subject, times)
+    floor = min(BUFFERS, key=lambda subject: found[subject].median)
     if size == "4 kB":
         budget = Budget("0.08 ms", _SMALL_LIMIT)
     else:
-        budget = Budget(f"{_FACTOR:g} x floor", _FACTOR * floor.value)
-    report.rows.append(Row("transport", row, found[OURS], budget, floor, found.get(ORIGINAL)))
+        budget = Budget(f"{_FACTOR:g} x floor", _FACTOR * found[floor].median)
+    report.add("transport", row, found, budget, floor)
 
 
 def _original(url: str, x: Any) -> Callable[[], Any] | None:

@@ -37,9 +37,7 @@ def urls(trip: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_roundtrip(
-    benchmark: BenchmarkFixture, trip: str, urls: dict[str, str], x: Array, scheme: str
-) -> None:
+def test_roundtrip(benchmark: BenchmarkFixture, trip: str, urls: dict[str, str], x: Array, scheme: str) -> None:
     benchmark.group = f"{trip}, {scheme}"
     with Client(urls[scheme]) as client:
         benchmark(client.infer, {"x": x})

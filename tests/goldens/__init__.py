@@ -1,0 +1,1 @@
+"""The messages of schema/golden: what our writer makes, what others may make, and what must be refused."""
