@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := $(shell find _ext src servers -type f -not -name '*.pyc') setup.py pyproject.toml
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test bench fuzz sanitize build clean
+.PHONY: help demo test bench fuzz soak sanitize build clean
 
 help:
 	@echo 'make demo      build, serve the digits model, send it held-out digits'
 	@echo 'make test      all tests, lint and types among them'
 	@echo 'make bench     benchmarks beside their floors; ends with a table'
 	@echo 'make fuzz      long fuzzing of the C reader (clang)'
+	@echo 'make soak      a million messages, good and bad: nothing may grow'
 	@echo 'make sanitize  the test suite under AddressSanitizer and UBSan'
 	@echo 'make clean     remove what the others made'
 
@@ -59,10 +60,13 @@ test: $(VENV)/.built $(VENV)/.test
 # --- the longer ones ------------------------------------------------------------------------------------------------
 
 bench: $(VENV)/.built $(VENV)/.bench
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench $(or $(ARGS),--plot)
 
 fuzz: $(VENV)/.built $(VENV)/.test
 	$(MAKE) -C tests/fuzz run
+
+soak: $(VENV)/.built $(VENV)/.test
+	TENSORWIRE_SOAK=1000000 $(BIN)/python -m pytest tests/codec/test_leaks.py
 
 sanitize: $(VENV)/.test
 	tools/sanitize.sh $(BIN)/python

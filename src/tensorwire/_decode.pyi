@@ -1,7 +1,9 @@
 """decode: from bytes to messages, without copying tensor data."""
 
-from typing import TypeVar, overload
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from tensorwire._messages import Metadata, MetadataRequest, Request, Response
@@ -10,7 +12,7 @@ _M = TypeVar("_M", Request, MetadataRequest, Response, Metadata)
 
 @overload
 def decode(
-    buf: Buffer | list[Buffer] | tuple[Buffer, ...],
+    buf: Buffer | NDArray[Any] | Sequence[Buffer],
     type: None = None,
     /,
     *,
@@ -22,7 +24,7 @@ def decode(
 ) -> Request | MetadataRequest: ...
 @overload
 def decode(
-    buf: Buffer | list[Buffer] | tuple[Buffer, ...],
+    buf: Buffer | NDArray[Any] | Sequence[Buffer],
     type: type[_M],
     /,
     *,
