@@ -66,7 +66,7 @@ fuzz: $(VENV)/.built $(VENV)/.test
 	$(MAKE) -C tests/fuzz run
 
 soak: $(VENV)/.built $(VENV)/.test
-	TENSORWIRE_SOAK=1000000 $(BIN)/python -m pytest tests/codec/test_leaks.py
+	TENSORWIRE_SOAK=1000000 $(BIN)/python -m pytest tests/codec/test_leaks.py tests/servers/test_faults.py
 
 sanitize: $(VENV)/.test
 	tools/sanitize.sh $(BIN)/python

@@ -37,6 +37,7 @@ def extension(name: str, *sources: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
+            extension("_budget"),
             extension("_memory"),
             extension("_dtypes"),
             extension("_dlpack"),
@@ -44,6 +45,8 @@ setup(
             extension("_frame"),
             extension("_encode", "writer.c"),
             extension("_decode", "reader.c", "cursor.c"),
+            extension("_head"),
+            extension("_pending"),
             extension("_net"),
         ],
         include_path=["_ext"],

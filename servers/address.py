@@ -1,4 +1,4 @@
-"""Where a server listens: text such as 'host:port', '[::1]:port' or 'unix:/path', and sockets bound to it."""
+"""Where a server listens: text such as 'host:port', '[::1]:port', 'unix:/path' or 'systemd', and sockets there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tensorwire.errors import TensorwireError
+from tensorwire.servers.activation import activated_sockets
 
-__all__ = ["Address", "ListenError", "Listener", "listen", "parse_address"]
+__all__ = ["BACKLOG", "Address", "ListenError", "Listener", "listen", "listen_shared", "parse_address"]
 
-_BACKLOG = 1024
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
 
 
 class ListenError(TensorwireError, OSError):
@@ -24,13 +26,16 @@ class ListenError(TensorwireError, OSError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A TCP host and port, or the path of a UNIX socket (then host is '' and port 0)."""
+    """A TCP host and port, or the path of a UNIX socket (then host is '' and port 0), or what systemd has opened."""
 
     host: str = ""
     port: int = 0
     path: str = ""
+    systemd: bool = False
 
     def __str__(self) -> str:
+        if self.systemd:
+            return "systemd"
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -38,19 +43,22 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that is bound and listening; ``inode`` identifies the file of a UNIX socket."""
+    """A socket that is bound and listening; ``inode`` identifies the file of a UNIX socket (0: not ours to remove)."""
 
     sock: socket.socket
     address: Address
     inode: int = 0
 
     @property
-    def url(self) -> str:
+    def unix(self) -> bool:
+        return bool(self.address.path)
+
+    def url(self, scheme: str = "http") -> str:
         """What a client on this machine is given; for an address of all interfaces, the loopback one."""
-        if self.address.path:
+        if self.unix:
             return f"unix://{quote(self.address.path)}"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address.host, self.address.host)
-        return f"http://{Address(host, self.address.port)}"
+        return f"{scheme}://{Address(host, self.address.port)}"
 
     def unlink(self) -> None:
         """Remove the file of a UNIX socket, unless another server has put its own there."""
@@ -62,6 +70,8 @@ class Listener:
 
 def parse_address(text: str) -> Address:
     """Read an address; raises ValueError that says what is wrong. ':9000' means every IPv4 interface."""
+    if text == "systemd":
+        return Address(systemd=True)
     if text.startswith("unix:"):
         path = text[5:]
         if path.startswith("//"):
@@ -69,9 +79,9 @@ def parse_address(text: str) -> Address:
         if not path:
             raise ValueError(f"{text!r}: a path must follow 'unix:'")
         return Address(path=str(Path(path).absolute()))
-    host, colon, port = text.removeprefix("http://").removesuffix("/").rpartition(":")
+    host, colon, port = text.removeprefix("http://").removeprefix("https://").removesuffix("/").rpartition(":")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"{text!r} is not an address: host:port, [IPv6]:port or unix:/path is needed")
+        raise ValueError(f"{text!r} is not an address: host:port, [IPv6]:port, unix:/path or systemd is needed")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
@@ -79,13 +89,41 @@ def parse_address(text: str) -> Address:
     return Address(host or "0.0.0.0", int(port))
 
 
-def listen(address: Address) -> list[Listener]:
+def listen(address: Address, *, socket_mode: int | None = None) -> list[Listener]:
     """Bind and listen: one socket for each address that a host name stands for, all on one port.
 
-    Raises ListenError.
+    ``socket_mode``: permissions of a UNIX socket's file (None: as the umask says). Raises ListenError, and
+    ActivationError for systemd's sockets.
     """
+    return listen_shared(address, 1, socket_mode=socket_mode)[0]
+
+
+def listen_shared(address: Address, workers: int, *, socket_mode: int | None = None) -> list[list[Listener]]:
+    """Listen for several processes: of each TCP port every worker gets a socket of its own, among which the system
+    spreads the connections (SO_REUSEPORT); the others are one socket for all. Raises as ``listen``.
+    """
+    if address.systemd:
+        return [[_activated(sock) for sock in activated_sockets()]] * workers
     if address.path:
-        return [_listen_unix(address)]
+        return [[_listen_unix(address, socket_mode)]] * workers
+    # The first of several must not share its port with a server that is there already.
+    first = _listen_tcp(address, False)
+    if workers == 1:
+        return [first]
+    address = Address(address.host, first[0].address.port)
+    for listener in first:
+        listener.sock.close()
+    return [_listen_tcp(address, True) for _ in range(workers)]
+
+
+def _activated(sock: socket.socket) -> Listener:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return Listener(sock, Address(path=os.fsdecode(name)))
+    return Listener(sock, Address(name[0], name[1]))
+
+
+def _listen_tcp(address: Address, shared: bool) -> list[Listener]:
     kind = socket.SOCK_STREAM
     try:
         found = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
@@ -96,7 +134,7 @@ def listen(address: Address) -> list[Listener]:
     port = address.port
     for family, host in dict.fromkeys((info[0], str(info[4][0])) for info in found):
         try:
-            sock = _bind_tcp(family, host, port)
+            sock = _bind_tcp(family, host, port, shared)
         except OSError as error:
             if error.errno == errno.EADDRINUSE or failure is None:
                 failure = error
@@ -111,17 +149,20 @@ def listen(address: Address) -> list[Listener]:
     return listeners
 
 
-def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
+def _bind_tcp(family: int, host: str, port: int, shared: bool) -> socket.socket:
     both = host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both, reuse_port=shared)
 
 
-def _listen_unix(address: Address) -> Listener:
+def _listen_unix(address: Address, mode: int | None) -> Listener:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(address)
         sock.bind(address.path)
-        sock.listen(_BACKLOG)
+        if mode is not None:
+            # Nobody can connect before the next line.
+            Path(address.path).chmod(mode)
+        sock.listen(BACKLOG)
         return Listener(sock, address, Path(address.path).stat().st_ino)
     except OSError as error:
         sock.close()

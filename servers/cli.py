@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from tensorwire.errors import TensorwireError
-from tensorwire.servers.commands import infer, inspection, serve, version
+from tensorwire.servers.commands import bench, doctor, infer, inspection, serve, version
 from tensorwire.servers.commands.values import UserError
 
 __all__ = ["app", "main"]
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=infer.EXAMPLES)(infer.infer)
+app.command(epilog=bench.EXAMPLES)(bench.bench)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(name="inspect", epilog=inspection.EXAMPLES)(inspection.inspect)
 app.command(epilog=version.EXAMPLES)(version.version)
 

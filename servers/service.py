@@ -46,7 +46,8 @@ class Service:
     ``default`` is the model for requests that name none (None: the first). ``loop`` is where results are
     delivered (None: the running one). ``max_queue``: how many requests may wait per model before more are
     refused with 503. ``requests`` and ``failures`` count calls and those of them that ended in a
-    RequestError.
+    RequestError; of these, ``expired`` whose deadline had passed and ``cancelled`` whose client had gone away
+    before the model was run.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Service:
         self.default = default if default is not None else names[0] if names else ""
         self.requests = 0
         self.failures = 0
+        self.expired = 0
+        self.cancelled = 0
         self._served = {model.name: _Served(model, max_queue, loop) for model in models}
         self._draining = False
         self._closed = False
@@ -87,19 +90,31 @@ class Service:
         """Requests taken and not answered yet."""
         return sum([served.workers.in_flight for served in self._served.values() if served.workers])
 
-    def submit(self, request: Request, done: Done, *, received: float = 0.0) -> None:
+    def submit(
+        self,
+        request: Request,
+        done: Done,
+        *,
+        received: float = 0.0,
+        deadline_ms: int = 0,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> None:
         """Run a request and call ``done`` once with its result; at once for inline models and bad requests.
 
-        ``received`` is the time.perf_counter() from which ``deadline_ms`` counts (0: now). Neither the
-        service nor a thread refers to the request's arrays once ``done`` has returned; the result's arrays
-        may be views of them. Raises nothing of its own.
+        ``deadline_ms`` is a deadline beside the request's own, of which the earlier counts (0: none);
+        ``received`` is the time.perf_counter() from which both count (0: now). ``abandoned`` is asked on the
+        thread that would run the model, just before: when it says True, nothing is run. Neither the service nor
+        a thread refers to the request's arrays once ``done`` has returned; the result's arrays may be views of
+        them. Raises nothing of its own.
         """
         self.requests += 1
         result: Response | RequestError
         try:
             served = self._pick(request)
             check = served.check(request.signature)
-            job = _Job(served.model, check, request, received)
+            if served.workers is None:
+                abandoned = None  # it runs at once
+            job = _Job(served.model, check, request, received, deadline_ms, abandoned)
             if served.workers is not None:
                 served.workers.submit(job, (), partial(self._deliver, done))
                 return
@@ -108,18 +123,30 @@ class Service:
             result = _bare(error)
         self._deliver(done, result)
 
-    async def infer(self, request: Request) -> Response:
-        """Run a request and wait for its result. Raises RequestError."""
+    async def infer(
+        self,
+        request: Request,
+        *,
+        received: float = 0.0,
+        deadline_ms: int = 0,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> Response:
+        """Run a request and wait for its result; arguments as for ``submit``. Raises RequestError."""
         future: asyncio.Future[Response | RequestError] = asyncio.get_running_loop().create_future()
 
         def done(result: Response | RequestError) -> None:
             if not future.done():
                 future.set_result(result)
 
-        self.submit(request, done)
+        self.submit(request, done, received=received, deadline_ms=deadline_ms, abandoned=abandoned)
         result = await future
         if isinstance(result, RequestError):
-            raise result
+            try:
+                raise result
+            finally:
+                # The error's traceback refers to this frame, and this frame would to the error: a cycle, which keeps
+                # the request's arrays until a collection.
+                del result, future
         return result
 
     def metadata(self, model: str = "", signature: str = "") -> Metadata:
@@ -162,13 +189,9 @@ class Service:
         served = self._find(request.model)
         model = served.model
         if request.version and str(request.version) != model.version:
-            raise RequestError(
-                404, f"model {model.name!r} has no version {request.version}: it has {model.version}"
-            )
+            raise RequestError(404, f"model {model.name!r} has no version {request.version}: it has {model.version}")
         if request.label:
-            raise RequestError(
-                404, f"model {model.name!r} has no version with the label {quoted(request.label)}"
-            )
+            raise RequestError(404, f"model {model.name!r} has no version with the label {quoted(request.label)}")
         return served
 
     def _deliver(self, done: Done, result: Response | RequestError | BaseException) -> None:
@@ -176,6 +199,10 @@ class Service:
             self.failures += 1
             if not isinstance(result, RequestError):
                 result = RequestError(500, f"the model ended its thread: {result!r}")
+            elif isinstance(result, _Expired):
+                self.expired += 1
+            elif isinstance(result, _Cancelled):
+                self.cancelled += 1
         done(result)
 
 
@@ -189,9 +216,7 @@ class _Served:
         self._checks = {name: Check(signature) for name, signature in model.signatures.items()}
         self._default = self._checks[model.default_signature]
         self.workers = (
-            None
-            if model.inline
-            else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
+            None if model.inline else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
         )
 
     def check(self, signature: str) -> Check:
@@ -207,18 +232,37 @@ class _Served:
             ) from None
 
 
+class _Expired(RequestError):
+    """The deadline passed before the model was run."""
+
+
+class _Cancelled(RequestError):
+    """The client went away before the model was run."""
+
+
 class _Job:
     """One checked request, ready to run in any thread. Raises RequestError when it does not fit."""
 
-    __slots__ = ("_asked", "_check", "_deadline_ms", "_feeds", "_id", "_model", "_received")
+    __slots__ = ("_abandoned", "_asked", "_check", "_deadline_ms", "_feeds", "_id", "_model", "_received")
 
-    def __init__(self, model: Model, check: Check, request: Request, received: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        check: Check,
+        request: Request,
+        received: float,
+        deadline_ms: int,
+        abandoned: Callable[[], bool] | None,
+    ) -> None:
         self._model = model
         self._check = check
         self._feeds = check.feeds(request.inputs)
         self._asked = check.asked(request.outputs)
         self._id = request.id
+        self._abandoned = abandoned
         self._deadline_ms = request.deadline_ms
+        if deadline_ms and not 0 < self._deadline_ms < deadline_ms:
+            self._deadline_ms = deadline_ms
         self._received = received
         if self._deadline_ms and not received:
             self._received = perf_counter()
@@ -227,12 +271,12 @@ class _Job:
         """Run the model; returns every error as a RequestError."""
         model, check = self._model, self._check
         try:
+            if self._abandoned is not None and self._abandoned():
+                raise _Cancelled(499, "the client has gone away")
             if self._deadline_ms:
                 waited = (perf_counter() - self._received) * 1e3
                 if waited > self._deadline_ms:
-                    raise RequestError(
-                        504, f"the deadline of {self._deadline_ms} ms passed after {waited:.0f} ms"
-                    )
+                    raise _Expired(504, f"the deadline of {self._deadline_ms} ms passed after {waited:.0f} ms")
             found = model.run(check.signature.name, self._feeds, self._asked)
             return Response(check.results(found, self._asked))
         except RequestError as error:
@@ -257,4 +301,5 @@ def _plain(text: str) -> str:
 
 def _bare(error: RequestError) -> RequestError:
     """The error without where it came from: a traceback's frames would keep the request's arrays alive."""
-    return RequestError(error.code, error.message)
+    kind = type(error) if isinstance(error, _Expired | _Cancelled) else RequestError
+    return kind(error.code, error.message)

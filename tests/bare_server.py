@@ -11,7 +11,9 @@ import numpy as np
 import uvloop
 
 import tensorwire as tw
-from tensorwire._net import Connection, Exchange
+from tensorwire._budget import Budget
+from tensorwire._net import Connection
+from tensorwire._pending import Exchange
 
 __all__ = ["LOOPS", "REQUEST", "Echo", "Peer", "peers", "post"]
 
@@ -38,6 +40,7 @@ class Echo:
         self.handed: list[bytes] = []
         self.log: list[int] = []
         self.hold = False
+        self.budget = Budget(1 << 30)
 
     def claims(self, method: bytes, path: bytes, content_type: bytes) -> bool:
         return method == b"POST" and path != b"/page"

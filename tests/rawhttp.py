@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,9 +23,11 @@ class Answer:
 
 
 class Raw:
-    """A connection to a server's URL (http:// or unix://)."""
+    """A connection to a server's URL (http://, unix://, or https:// with a context)."""
 
-    def __init__(self, url: str) -> None:
+    sock: socket.socket
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme == "unix":
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -36,6 +39,12 @@ class Raw:
                 raise
         else:
             self.sock = socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT)
+            if context is not None:
+                try:
+                    self.sock = context.wrap_socket(self.sock, server_hostname=parts.hostname)
+                except OSError:
+                    self.sock.close()
+                    raise
         self._buffer = b""
 
     def __enter__(self) -> Self:

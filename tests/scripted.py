@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
+import inspect
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any, Self
 
 import numpy as np
+import uvloop
 
 import tensorwire as tw
 from tensorwire._address import Address, request_head
-from tensorwire._http import Answer, Connection
+from tensorwire._async_http import AsyncConnection
+from tensorwire._exchange import Answer
+from tensorwire._http import Connection
+from tensorwire._limit import TimeLimit
 
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
 Script = Callable[[socket.socket], None]
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -181,16 +192,70 @@ def resets(data: bytes) -> Callable[[socket.socket], None]:
 class Exchange:
     """A connection to a server, closed at the end of a with block; ``exchange.send()`` is one exchange."""
 
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None  # set for a connection of such an event loop
+
     def __init__(self, server: Server, **options: Any) -> None:
         address = Address(server.url)
         options.setdefault("connect_timeout", 5.0)
-        self.connection = Connection(address, request_head(address, None), **options)
+        arguments = address, request_head(address, None)
+        if self.loop is None:
+            self.connection: Any = Connection(*arguments, **options)
+        else:
+            self.connection = Driven(AsyncConnection(*arguments, **options), self.loop)
 
     def __enter__(self) -> Callable[..., Answer]:
         return self.send
 
     def __exit__(self, *details: object) -> None:
-        self.connection.close()
+        if isinstance(self.connection, Driven):
+            self.connection.__exit__()
+        else:
+            self.connection.close()
 
     def send(self, frame: tw.Frame = SMALL, stall: float | None = 10.0) -> Answer:
-        return self.connection.exchange(frame, stall)
+        answer = self.connection.exchange(frame, TimeLimit(stall))
+        assert isinstance(answer, Answer)
+        return answer
+
+
+class Driven:
+    """An asynchronous object whose methods are called as if they were not; closed, it closes its loop."""
+
+    def __init__(self, driven: Any, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self._driven = driven
+        self._ended = False
+        self._runner = asyncio.Runner(loop_factory=loop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if not self._ended:
+            self._ended = True
+            self.close()
+            if isinstance(self._driven, AsyncConnection):
+                self._runner.run(self._driven.wait_closed())
+            self._runner.close()
+
+    def __repr__(self) -> str:
+        return repr(self._driven)
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._driven, name)
+        return functools.partial(self._call, member) if callable(member) else member
+
+    def _call(self, member: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        result = member(*arguments, **options)
+        if inspect.isasyncgen(result):
+            return self._iterate(result)
+        return self._runner.run(result) if inspect.iscoroutine(result) else result
+
+    def _iterate(self, results: AsyncGenerator[Any, None]) -> Iterator[Any]:
+        try:
+            while True:
+                try:
+                    yield self._runner.run(anext(results))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._runner.run(results.aclose())

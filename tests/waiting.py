@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,20 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < give_up, "waited in vain"
         time.sleep(0.005)
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> None:
+    """Run a call on a loop of another thread and wait for it."""
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            call()
+        finally:
+            done.set()
+
+    loop.call_soon_threadsafe(run)
+    assert done.wait(PATIENCE), "waited in vain"
 
 
 class Gate:

@@ -2,8 +2,8 @@
 
 The first line of a class's docstring, up to the dashes, is what inspect.signature reads.
 
-Neither class has Python attributes: a holder of a Py_buffer that the cycle collector could clear would lose its
-export. The pool below is guarded by the interpreter lock.
+Neither class is seen by the cycle collector: a holder of a Py_buffer that it could clear would lose its export, and a
+Chunk its budget. The pool below is guarded by the interpreter lock.
 """
 
 cimport cython
@@ -16,6 +16,7 @@ from tensorwire._c cimport (
     MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap,
     posix_memalign,
 )
+from tensorwire._budget cimport Budget
 
 cdef enum:
     ALIGN = 64                  # a cache line; what TensorFlow, oneDNN and ONNX Runtime take without a copy
@@ -122,6 +123,7 @@ cdef void pool_give(uint8_t *data, size_t capacity) noexcept:
 
 
 @cython.final
+@cython.no_gc
 cdef class Chunk:
     """Chunk(nbytes)\n--\n\nOne writable 64-byte-aligned block of exactly ``nbytes`` bytes; contents undefined until written.
 
@@ -154,6 +156,8 @@ cdef class Chunk:
             return
         live_chunks -= 1
         live_bytes -= self.nbytes
+        if self.budget is not None:
+            self.budget.credit(self.nbytes)
         if self.capacity >= SMALL:
             pool_give(self.data, self.capacity)
         else:
@@ -171,6 +175,20 @@ cdef class Chunk:
 
     def __repr__(self):
         return f"<Chunk of {self.nbytes:,} bytes>"
+
+
+cpdef Chunk budgeted(Py_ssize_t nbytes, Budget budget):
+    """A Chunk whose bytes count in ``budget`` until it is gone; None when they are not there now.
+
+    Raises as Chunk does.
+    """
+    cdef Chunk chunk
+    if nbytes > budget.limit - budget.used:
+        return None
+    chunk = Chunk(nbytes)
+    budget.charge(nbytes)
+    chunk.budget = budget
+    return chunk
 
 
 @cython.final

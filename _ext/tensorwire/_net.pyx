@@ -3,32 +3,35 @@
 A connection is in one state at a time:
 
     HEAD ── head complete ──> BODY ── body complete ──> BUSY ── reply ──> HEAD
-      │ └── not a wire request: handed over (for good)                     (or closed)
-      └──── refused: LINGER, which discards what still comes until the peer has read the answer
+     │││                       │                                          (or closed)
+     ││└─ no memory now: WAITING, until the server's budget has room for the body
+     │└── not a wire request: handed over (for good)
+     └─── refused: LINGER, which discards what still comes until the peer has read the answer
 
 At most one request of a connection is in flight; what arrives meanwhile waits in the head buffer, and reading pauses
-when that is full.
+when that is full, or while the body waits for memory.
 """
 
 import asyncio
 from time import perf_counter
 
-import httptools
-
-cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcpy, memmove
 
+from tensorwire._budget cimport Budget
 from tensorwire._c cimport memmem
+from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
-from tensorwire._memory cimport Chunk
+from tensorwire._head cimport Head
+from tensorwire._memory cimport Chunk, budgeted
 
 import tensorwire._heads as _heads
 
 cdef enum State:
     HEAD
+    WAITING
     BODY
     BUSY
     LINGER
@@ -39,57 +42,17 @@ cdef enum:
     JOINED_NBYTES = 1 << 14     # replies up to here go out as one string: cheaper than a vectored write
 
 
-@cython.final
-cdef class Exchange:
-    """One request on a connection and the place for its answer.
-
-    ``method`` and ``path`` (the raw target, query included) are as received; ``body`` is the whole body, exactly, or
-    None when it was never read (arrays decoded from it are views that keep it alive); ``body_nbytes`` is the length
-    announced; ``started`` is time.perf_counter() when the head was complete; ``abandoned`` is True once the client has
-    gone away, when an answer would be thrown away.
-    """
-
-    cdef readonly bytes method
-    cdef readonly bytes path
-    cdef readonly Chunk body
-    cdef readonly Py_ssize_t body_nbytes
-    cdef readonly double started
-    cdef readonly bint abandoned
-    cdef list fields
-    cdef _Connection connection
-
-    @property
-    def headers(self):
-        """Header fields by lower-case name; a repeated field keeps its last value."""
-        """Header fields by lower-case name (a new dict); a repeated field keeps its last value."""
-        return {name.lower(): value for name, value in self.fields}
-
-    @property
-    def peer(self):
-        """The other side, for logs: '127.0.0.1:50000', or 'unix'."""
-        """The other side, for logs: '127.0.0.1:50000', or 'unix'."""
-        return self.connection.peer()
-
-    def reply(self, int status, Frame frame not None):
-        """Send the answer: head, then the frame's buffers as they are (views are kept until written)."""
-        if self.abandoned:
-            return
-        if self.connection.exchange is not self:
-            raise RuntimeError("this exchange has been answered already")
-        self.connection.answer(status, frame)
-
-
-cdef class _Connection:
+cdef class _Connection(Link):
     cdef object handler
+    cdef Budget budget
     cdef object transport
-    cdef Exchange exchange          # the request being received or answered
+    cdef Head parsed                # the head at hand, or the last one
     cdef State state
     cdef bytearray head             # never resized: the loop holds an export of it while it reads
     cdef Py_ssize_t filled          # bytes of `head` in use
     cdef Py_ssize_t scanned         # of these, searched for the end of a head
     cdef Py_ssize_t received        # bytes of the body so far
     cdef bint keep_alive
-    cdef bint old_http              # HTTP/1.0: keep-alive must be said
     cdef bint advancing
     cdef bint reading_paused
     cdef bint writing_paused
@@ -97,19 +60,13 @@ cdef class _Connection:
     cdef double quiet_since
     cdef double head_since          # when expire() first saw the head at hand incomplete; 0: no such head
     cdef Py_ssize_t unsent
-    # What the parser's callbacks leave behind for the head at hand.
-    cdef bytes url
-    cdef list fields
-    cdef bytes content_type
-    cdef bytes content_length
-    cdef bytes expect
-    cdef bint chunked
-    cdef bint head_complete
 
     def __init__(self, handler):
         self.handler = handler
+        self.budget = handler.budget
         self.state = HEAD
         self.head = bytearray(handler.max_head)
+        self.parsed = Head()
         self.active = True
 
     def connection_made(self, transport):
@@ -120,6 +77,8 @@ cdef class _Connection:
     def connection_lost(self, error):
         if self.state == CLOSED:
             return
+        if self.state == WAITING:
+            self.budget.leave(self.on_room)
         self.state = CLOSED
         self.transport = None
         if self.exchange is not None:
@@ -147,9 +106,8 @@ cdef class _Connection:
             self.filled += n
             if self.state == HEAD:
                 self.advance()
-            if self.filled == len(self.head) and self.state == BUSY and not self.reading_paused:
-                self.reading_paused = True
-                self.transport.pause_reading()
+            if self.filled == len(self.head) and self.state == BUSY:
+                self.pause_reading()
 
     def eof_received(self):
         # A client may close its sending side and still wait for the answer; without a whole request there is none.
@@ -164,24 +122,6 @@ cdef class _Connection:
     def resume_writing(self):
         self.writing_paused = False
         self.advance()
-
-    def on_url(self, bytes url):
-        self.url = url if self.url is None else self.url + url
-
-    def on_header(self, bytes name, bytes value):
-        cdef Py_ssize_t n = len(name)
-        self.fields.append((name, value))
-        if n == 12 and name.lower() == b"content-type":
-            self.content_type = value
-        elif n == 14 and name.lower() == b"content-length":
-            self.content_length = value
-        elif n == 17 and name.lower() == b"transfer-encoding":
-            self.chunked = True
-        elif n == 6 and name.lower() == b"expect":
-            self.expect = value
-
-    def on_headers_complete(self):
-        self.head_complete = True
 
     cdef int advance(self) except -1:
         """Take up the heads that wait in the buffer, one request after the other."""
@@ -207,44 +147,34 @@ cdef class _Connection:
             return False
         self.scanned = 0
         cdef Py_ssize_t size = end + 4 - start
-        self.url = self.content_type = self.content_length = self.expect = None
-        self.fields = []
-        self.chunked = self.head_complete = False
-        parser = httptools.HttpRequestParser(self)
-        try:
-            parser.feed_data(PyBytes_FromStringAndSize(start, size))
-        except httptools.HttpParserUpgrade:
-            pass  # an offer to change the protocol; answering in this one declines it
-        except httptools.HttpParserError as error:
-            self.refuse(400, f"not an HTTP/1.1 request: {error}")
+        cdef Head parsed = self.parsed
+        problem = parsed.parse(PyBytes_FromStringAndSize(start, size))
+        if problem is not None:
+            self.refuse(400, f"not an HTTP/1.1 request: {problem}")
             return False
-        if not self.head_complete or self.url is None:
-            self.refuse(400, "not an HTTP/1.1 request: no request line")
-            return False
-        self.keep_alive = parser.should_keep_alive()
-        self.old_http = parser.get_http_version() == "1.0"
-        method = parser.get_method()
-        if self.chunked or not self.handler.claims(method, self.url, self.content_type or b""):
+        self.keep_alive = parsed.keep_alive
+        if parsed.chunked or not self.handler.claims(parsed.method, parsed.url, parsed.content_type or b""):
             return self.hand_over()
-        return self.begin(method, size)
-
-    cdef bint begin(self, bytes method, Py_ssize_t head_size) except -1:
-        """A wire request's head is complete: make room for its body and take what came with the head."""
-        cdef Exchange exchange = self.new_exchange(method)
-        cdef Py_ssize_t take
-        # llhttp has checked that the length is digits and fits 64 bits.
-        length = int(self.content_length) if self.content_length is not None else 0
-        exchange.body_nbytes = min(length, <Py_ssize_t>0x7FFFFFFFFFFFFFFF)
-        self.consume(head_size)
+        cdef Exchange exchange = self.new_exchange()
+        exchange.body_nbytes = parsed.body_nbytes()
+        self.consume(size)
         self.head_since = 0
-        if length > self.handler.max_body:
+        if exchange.body_nbytes > self.handler.max_body:
             self.refuse(413, "")
             return False
+        return self.wait() if self.budget.waiting else self.receive()
+
+    cdef bint receive(self) except -1:
+        """Make room for the body at hand and take what came with the head; True when that was all of it."""
+        cdef Exchange exchange = self.exchange
+        cdef Py_ssize_t take
         try:
-            exchange.body = Chunk(length)
+            exchange.body = budgeted(exchange.body_nbytes, self.budget)
         except MemoryError:
-            self.refuse(503, f"no memory for a body of {length:,} bytes; try again later")
+            self.refuse(503, f"no memory for a body of {exchange.body_nbytes:,} bytes; try again later")
             return False
+        if exchange.body is None:
+            return self.wait()
         take = min(self.filled, exchange.body_nbytes)
         memcpy(exchange.body.data, PyByteArray_AS_STRING(self.head), take)
         self.consume(take)
@@ -253,17 +183,41 @@ cdef class _Connection:
             self.dispatch()
             return True
         self.state = BODY
-        if self.expect is not None and self.expect.lower() == b"100-continue" and take == 0:
+        if self.parsed.expects and take == 0:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return False
 
-    cdef Exchange new_exchange(self, bytes method):
+    cdef bint wait(self) except -1:
+        """The body at hand has no room now: read no further until it has, or refuse it."""
+        cdef Budget budget = self.budget
+        if not budget.wait(self.exchange.body_nbytes, self.on_room):
+            self.refuse(503, f"busy: {budget.used:,} bytes of requests are in memory and {budget.waiting} more requests "
+                             "wait; try again later")
+            return False
+        self.state = WAITING
+        self.active = True
+        self.pause_reading()
+        return False
+
+    def on_room(self):
+        """The budget has room for the body that waits."""
+        self.state = HEAD
+        self.active = True
+        self.resume_reading()
+        if self.receive():
+            self.advance()
+
+    cdef Exchange new_exchange(self):
         cdef Exchange exchange = Exchange.__new__(Exchange)
-        exchange.method = method
-        exchange.path = self.url if self.url is not None else b""
-        exchange.fields = self.fields if self.fields is not None else []
+        cdef Head parsed = self.parsed
+        exchange.method = parsed.method or b""
+        exchange.path = parsed.url or b""
+        exchange.fields = parsed.fields or []
+        exchange.deadline = parsed.deadline
+        # The next head may be refused before it is parsed; its log must not name this one.
+        parsed.method = parsed.url = parsed.deadline = parsed.fields = None
         exchange.started = perf_counter()
-        exchange.connection = self
+        exchange.link = self
         self.exchange = exchange
         return exchange
 
@@ -298,13 +252,23 @@ cdef class _Connection:
             self.transport.close()  # after what is still to be written
             return 0
         self.state = HEAD
+        self.resume_reading()
+        return self.advance()
+
+    cdef int pause_reading(self) except -1:
+        if not self.reading_paused:
+            self.reading_paused = True
+            self.transport.pause_reading()
+        return 0
+
+    cdef int resume_reading(self) except -1:
         if self.reading_paused:
             self.reading_paused = False
             self.transport.resume_reading()
-        return self.advance()
+        return 0
 
     cdef int send(self, int status, Frame frame) except -1:
-        connection = _heads.CLOSE if not self.keep_alive else _heads.KEEP_ALIVE if self.old_http else b""
+        connection = _heads.CLOSE if not self.keep_alive else _heads.KEEP_ALIVE if self.parsed.old_http else b""
         head = _heads.response_head(status, frame.nbytes, connection)
         if frame.nbytes <= JOINED_NBYTES:
             self.transport.write(head + b"".join(frame.buffers))
@@ -315,7 +279,7 @@ cdef class _Connection:
     cdef int refuse(self, int status, str reason) except -1:
         """Answer before the request was read, then discard what still comes: closing now would reset the
         connection, and the peer might never see the answer."""
-        cdef Exchange exchange = self.exchange if self.exchange is not None else self.new_exchange(b"")
+        cdef Exchange exchange = self.exchange if self.exchange is not None else self.new_exchange()
         frame = self.handler.refuse(exchange, status, reason)
         self.keep_alive = False
         exchange.body = None
@@ -323,7 +287,10 @@ cdef class _Connection:
         self.exchange = None
         self.state, self.filled, self.active = LINGER, 0, True
         self.handler.replied(exchange, status, frame.nbytes)
-        if self.transport is not None and self.transport.can_write_eof():
+        if self.transport is None:
+            return 0
+        self.resume_reading()
+        if self.transport.can_write_eof():
             self.transport.write_eof()
         return 0
 
@@ -353,6 +320,9 @@ cdef class _Connection:
         elif self.state == BODY and quiet > self.handler.body_timeout:
             self.refuse(408, f"no byte of the body came for {self.handler.body_timeout:g} seconds; "
                              f"{self.received:,} of {self.exchange.body_nbytes:,} had come")
+        elif self.state == WAITING and quiet > self.handler.body_timeout:
+            self.budget.leave(self.on_room)
+            self.refuse(503, f"no memory for {self.exchange.body_nbytes:,} bytes within {quiet:.0f} seconds; try later")
         elif self.state == HEAD and not self.filled and quiet > self.handler.idle_timeout:
             self.transport.close()
         elif self.state == LINGER and quiet > LINGER_SECONDS:
@@ -367,6 +337,10 @@ cdef class _Connection:
             self.transport.close()
         return True
 
+    def turn_away(self, str reason):
+        """Answer 503 to whatever will come, and close."""
+        self.refuse(503, reason)
+
     def abort(self):
         """Close at once, whatever is unsent or unanswered."""
         if self.transport is not None:
@@ -375,7 +349,7 @@ cdef class _Connection:
     @property
     def busy(self):
         """A request is being received or answered."""
-        return self.state == BODY or self.state == BUSY
+        return self.state in (WAITING, BODY, BUSY)
 
     cdef str peer(self):
         name = self.transport.get_extra_info("peername") if self.transport is not None else None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,27 +26,81 @@ EXAMPLES = """Examples:
     tensorwire serve model.onnx --listen unix:/run/model.sock
 
     tensorwire serve model.onnx --max-body 1GiB --threads 4 --no-access-log
+
+    tensorwire serve model.onnx --workers 4 --tls-cert server.pem --tls-key server.key
+
+    tensorwire serve --echo
 """
 
 
 def serve(
     path: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="PATH", help="Model file or folder. Without it: a small classifier of digits."
-        ),
+        typer.Argument(metavar="PATH", help="Model file or folder. Without it: a small classifier of digits."),
     ] = None,
+    echo: Annotated[
+        bool, typer.Option("--echo", help="Serve the identity: tensors come back as they were sent.")
+    ] = False,
     listen: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ADDRESS",
-            help="host:port, [IPv6]:port or unix:/path; may be repeated. Port 0: any free port. "
-            "Default: 127.0.0.1:9000.",
+            help="host:port, [IPv6]:port, unix:/path, or systemd for the sockets of a .socket unit; may be "
+            "repeated. Port 0: any free port. Default: 127.0.0.1:9000.",
         ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes that share the addresses, each with the model.")
+    ] = 1,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificate chain (PEM): TCP addresses speak TLS. SIGHUP reads it again."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate's key. Default: in --tls-cert.")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve only clients with a certificate signed by this one.")
+    ] = None,
+    socket_mode: Annotated[
+        str | None, typer.Option(metavar="MODE", help="Permissions of UNIX sockets, such as 660. Default: the umask's.")
     ] = None,
     max_body: Annotated[
         str, typer.Option(metavar="SIZE", help="Largest request body: 1GiB, 500MB or a number of bytes.")
     ] = "512MiB",
+    max_head: Annotated[str, typer.Option(metavar="SIZE", help="Largest head of a request.")] = "16KiB",
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Request bodies in memory at a time; more wait unread. Default: half of the machine's memory, at "
+            "most 4GiB.",
+        ),
+    ] = None,
+    max_waiting: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Requests that may wait for memory; more are refused (503).")
+    ] = 256,
+    max_queue: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Requests that may wait for the model; more are refused (503).")
+    ] = 1024,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Connections open at a time, of each worker; more are refused (503). Default: what the limit of "
+            "descriptors allows.",
+        ),
+    ] = None,
+    head_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time for a request's head, and for TLS to be agreed on.")
+    ] = 20.0,
+    body_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time without progress of a body, or of an answer being read.")
+    ] = 60.0,
+    idle_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time that a connection may wait for its next request.")
+    ] = 75.0,
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Time for requests in flight when stopping.")
     ] = 30.0,
@@ -62,7 +119,10 @@ def serve(
     """Serve a model until it is stopped with Ctrl-C or SIGTERM."""
     from tensorwire.servers.address import parse_address
     from tensorwire.servers.app import serve_model
+    from tensorwire.servers.engines.echo import EchoModel
 
+    if echo and (path or engine or option or threads):
+        raise UserError("--echo is a model of its own: it takes no PATH, --engine, --option or --threads")
     for address in listen or ():
         try:
             parse_address(address)
@@ -71,20 +131,40 @@ def serve(
     engine_options: dict[str, Any] = dict(map(_key_value, option or ()))
     if threads is not None:
         engine_options["intra_op_num_threads"] = threads
+    limits: dict[str, int] = {}
+    if memory_limit is not None:
+        limits["memory_limit"] = parse_size(memory_limit, "--memory-limit")
+    if max_connections is not None:
+        limits["max_connections"] = max_connections
+    if tls_cert is None and (tls_key or tls_client_ca):
+        raise UserError("--tls-key and --tls-client-ca need --tls-cert")
+    _raise_descriptor_limit()
     _set_up_logging(quiet, access_log)
 
     def on_ready(app: App) -> None:
         if not quiet:
-            print(_banner(app, path), flush=True)
+            print(_banner(app, path is None and not echo), flush=True)
 
     finished = serve_model(
-        path,
+        EchoModel() if echo else path,
         listen=listen or "127.0.0.1:9000",
+        workers=workers,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        socket_mode=_mode(socket_mode),
         max_body=parse_size(max_body, "--max-body"),
+        max_head=parse_size(max_head, "--max-head"),
+        max_waiting=max_waiting,
+        max_queue=max_queue,
+        head_timeout=_seconds(head_timeout, "--head-timeout"),
+        body_timeout=_seconds(body_timeout, "--body-timeout"),
+        idle_timeout=_seconds(idle_timeout, "--idle-timeout"),
         drain_timeout=drain_timeout,
         engine=engine,
         engine_options=engine_options,
         on_ready=on_ready,
+        **limits,
     )
     if not finished:
         raise typer.Exit(1)
@@ -97,11 +177,33 @@ def _key_value(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _banner(app: App, path: Path | None) -> str:
+def _mode(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise UserError(f"--socket-mode: {text!r} is not three octal digits such as 660")
+    return int(text, 8)
+
+
+def _seconds(value: float, option: str) -> float:
+    if not value > 0:
+        raise UserError(f"{option} must be above 0, is {value:g}")
+    return value
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets this process have: shells and systemd start with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _banner(app: App, embedded: bool) -> str:
     metadata = app.service.metadata()
-    inputs = ", ".join(spec_text(spec) for spec in metadata.inputs)
-    outputs = ", ".join(spec_text(spec) for spec in metadata.outputs)
-    named = "" if path else ", embedded: no model was named"
+    inputs = ", ".join(spec_text(spec) for spec in metadata.inputs) or "anything"
+    outputs = ", ".join(spec_text(spec) for spec in metadata.outputs) or "anything"
+    named = ", embedded: no model was named" if embedded else ""
     about = f"{shown(metadata.name)} ({app.service.models[0].engine}{named})"
     return f"listening on {' '.join(app.urls)} (Ctrl-C to stop)\nserving {about}: {inputs} -> {outputs}"
 

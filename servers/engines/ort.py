@@ -17,7 +17,7 @@ import numpy as np
 from tensorwire._messages import TensorSpec
 from tensorwire.servers.model import DEFAULT_SIGNATURE, Array, Model, ModelError, RequestError, Signature
 
-__all__ = ["ENGINE", "OrtEngine", "OrtModel"]
+__all__ = ["ENGINE", "OrtEngine", "OrtModel", "available_providers"]
 
 _DTYPES = {
     "tensor(float)": "f4",
@@ -91,6 +91,13 @@ class OrtEngine:
 
 
 ENGINE = OrtEngine()
+
+
+def available_providers() -> list[str]:
+    """The execution providers of the ONNX Runtime that is installed, by its names. Raises ImportError."""
+    import onnxruntime as ort
+
+    return list(ort.get_available_providers())
 
 
 class OrtModel(Model):

@@ -4,6 +4,7 @@
 - wire.py: what all ways to receive one share: which requests are the wire's, results and errors as frames
 - pages.py: everything else, as a Starlette app: metadata as JSON, health
 - upload.py: flatbuffers that the app receives, such as chunked ones
+- body.py: how such a body is collected
 - handover.py: how a connection gets from the fast path to the app
 - limits.py: what a connection may use, bytes and seconds
 - access.py: the access log

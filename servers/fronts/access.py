@@ -26,8 +26,8 @@ def record(
     _log.info(
         "%s %s %s model=%s %d in=%d out=%d %.2fms",
         peer or "-",
-        _plain(method.decode("latin-1")),
-        _plain(path.decode("latin-1")),
+        _plain(method.decode("latin-1")) or "-",
+        _plain(path.decode("latin-1")) or "-",
         _plain(model) or "-",
         status,
         received,

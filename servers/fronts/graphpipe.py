@@ -7,11 +7,14 @@ import logging
 from collections.abc import Callable
 
 from tensorwire import Frame, Request, Response, encode
-from tensorwire._net import Connection, Exchange
+from tensorwire._budget import Budget
+from tensorwire._net import Connection
+from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.wire import (
     error_frame,
+    header_deadline,
     internal_error,
     is_wire,
     over_limit,
@@ -25,30 +28,39 @@ __all__ = ["WireHandler"]
 
 _log = logging.getLogger("tensorwire.server")
 
+_MOST_REFUSALS = 128  # connections that may linger to read why they are turned away; more are dropped
+
 
 class WireHandler:
     """What the server's connections call (``_net.Handler``), on the event loop's thread; never blocks.
 
-    ``hand_over`` takes connections whose request is not the wire's, ``closed`` is called when one has ended.
+    ``budget`` is what bodies take their memory from. ``hand_over`` takes connections whose request is not the wire's,
+    ``handed_over`` says how many of those are open, ``closed`` is called when a connection has ended.
     """
 
     def __init__(
         self,
         service: Service,
         limits: Limits,
+        budget: Budget,
         hand_over: Callable[[asyncio.Transport, bytes], None],
         closed: Callable[[], None] = lambda: None,
+        handed_over: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.max_body = limits.max_body
+        self.budget = budget
+        self.max_body = limits.largest_body
         self.max_head = limits.max_head
         self.head_timeout = limits.head_timeout
         self.body_timeout = limits.body_timeout
         self.idle_timeout = limits.idle_timeout
         self.connections: set[Connection] = set()
+        self._turned_away: set[Connection] = set()
         self.hand_over = hand_over
         self.claims = is_wire
         self._service = service
+        self._limits = limits
         self._closed = closed
+        self._handed_over = handed_over
         self._model = ""
 
     def handle(self, exchange: Exchange) -> None:
@@ -59,7 +71,14 @@ class WireHandler:
             if isinstance(message, Request):
                 answer.model = message.model
                 answer.names = not message.outputs
-                self._service.submit(message, answer, received=exchange.started)
+                deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
+                self._service.submit(
+                    message,
+                    answer,
+                    received=exchange.started,
+                    deadline_ms=deadline_ms,
+                    abandoned=answer.abandoned,
+                )
             else:
                 answer.send(200, encode(self._service.metadata()))
         except RequestError as error:
@@ -78,14 +97,23 @@ class WireHandler:
     def refuse(self, exchange: Exchange, status: int, reason: str) -> Frame:
         """The answer to a request whose body is not read."""
         if status == 413:
-            reason = over_limit(exchange.body_nbytes, self.max_body)
+            reason = over_limit(exchange.body_nbytes, self._limits)
         return error_frame(status, reason)
 
     def connected(self, connection: Connection) -> None:
         self.connections.add(connection)
+        served = len(self.connections) - len(self._turned_away) + self._handed_over()
+        if served <= self._limits.max_connections:
+            return
+        if len(self._turned_away) < _MOST_REFUSALS:
+            self._turned_away.add(connection)
+            connection.turn_away(f"busy: {served - 1} connections are open (--max-connections)")
+        else:
+            connection.abort()
 
     def disconnected(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self._turned_away.discard(connection)
         self._closed()
 
     def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
@@ -96,9 +124,7 @@ class WireHandler:
     def record(self, exchange: Exchange, model: str, status: int, sent: int) -> None:
         """A line of the access log."""
         received = exchange.body_nbytes if exchange.body is not None else 0
-        access.record(
-            exchange.peer, exchange.method, exchange.path, model, status, received, sent, exchange.started
-        )
+        access.record(exchange.peer, exchange.method, exchange.path, model, status, received, sent, exchange.started)
 
 
 class Answer:
@@ -120,6 +146,11 @@ class Answer:
             self.send(*result_frame(result, self.names))
         elif access.enabled():
             self._handler.record(exchange, self.model, access.ABANDONED, 0)
+
+    def abandoned(self) -> bool:
+        """True once the client has gone away; for any thread."""
+        exchange = self._exchange
+        return exchange is not None and exchange.abandoned
 
     def send(self, status: int, frame: Frame) -> None:
         exchange, self._exchange = self._exchange, None

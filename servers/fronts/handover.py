@@ -52,7 +52,7 @@ class HandOver:
 
     def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Serve a connection from now on; ``data`` is what has been read from it and not been answered."""
-        protocol = PageProtocol(self._config, self._state, self._limits.head_timeout, self._closed)
+        protocol = PageProtocol(self._config, self._state, self._limits, self._closed)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(data)
@@ -81,19 +81,35 @@ class HandOver:
 
 
 class PageProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a time limit for heads, and deaf to offers of another protocol."""
+    """uvicorn's protocol, with limits for heads, and deaf to offers of another protocol."""
 
-    def __init__(
-        self, config: Config, state: ServerState, head_timeout: float, closed: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: Config, state: ServerState, limits: Limits, closed: Callable[[], None]) -> None:
         super().__init__(config, state, app_state={})
-        self._head_timeout = head_timeout
+        self._head_timeout = limits.head_timeout
+        self._max_head = limits.max_head
+        self._head_nbytes = self._head_received = 0
         self._head_began = self.loop.time()
         self._closed = closed
         self._at_head = True
 
+    def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
+        # OPTIONS * asks about the server as a whole; uvicorn takes paths only.
+        super().on_url(b"/" if url == b"*" else url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count_head(self, nbytes: int) -> None:
+        self._head_nbytes += nbytes
+        if self._head_nbytes > self._max_head:
+            # To uvicorn, which called through the parser, a head that it cannot read: answered with 400, and closed.
+            raise ValueError("the request's head is too long")
+
     def on_headers_complete(self) -> None:
         self._at_head = False
+        self._head_nbytes = self._head_received = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -107,7 +123,13 @@ class PageProtocol(HttpToolsProtocol):
         # Never in a body: it would get shorter than it was announced.
         if self._at_head:
             data = without_upgrade(data)
+        at_head, cycle = self._at_head, self.cycle
         super().data_received(data)
+        # A field that does not end is in the parser's memory, of which it tells nothing.
+        if at_head and self._at_head and self.cycle is cycle:
+            self._head_received += len(data)
+            if self._head_received > self._max_head and not self.transport.is_closing():
+                self.send_400_response("Request head too long.")
 
     def expire(self, now: float) -> None:
         between = self.cycle is None or self.cycle.response_complete

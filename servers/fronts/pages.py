@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tensorwire import Metadata, TensorSpec
+from tensorwire._budget import Budget
 from tensorwire.servers.fronts import access
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.upload import Upload
@@ -44,13 +45,15 @@ class JsonResponse(Response):
         return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def make_pages(service: Service, status: Status, limits: Limits, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
-    """The app; ``routes`` are those of further protocols."""
+def make_pages(
+    service: Service, status: Status, limits: Limits, budget: Budget, routes: Sequence[BaseRoute] = ()
+) -> ASGIApp:
+    """The app; ``budget`` is what bodies take their memory from, ``routes`` are those of further protocols."""
     app = Starlette(
         routes=[*_routes(service, status), *routes],
         exception_handlers={HTTPException: _http_error, Exception: _server_error},
     )
-    upload = Upload(service, limits)
+    upload = Upload(service, limits, budget)
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         log = _Logged(scope, receive, send) if access.enabled() else None
@@ -128,6 +131,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         }
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": f"{allowed}, OPTIONS"})
         text = f"{request.method} is not for {request.url.path}"
         body = {"error": text, "allowed": sorted(allowed.split(", "))}
     return JsonResponse(body, error.status_code, headers=error.headers)

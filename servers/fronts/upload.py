@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
 from tensorwire import Chunk, Frame, Request, encode
+from tensorwire._budget import Budget
+from tensorwire.servers.fronts.body import BodyReader
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.wire import (
     error_frame,
+    header_deadline,
     http_status,
     internal_error,
-    over_limit,
     read_message,
     result_frame,
 )
@@ -25,22 +29,30 @@ __all__ = ["Upload"]
 class Upload:
     """The ASGI endpoint: collects a body within the limits and answers as the fast path does."""
 
-    def __init__(self, service: Service, limits: Limits) -> None:
+    def __init__(self, service: Service, limits: Limits, budget: Budget) -> None:
         self._service = service
-        self._max_body = limits.max_body
-        self._timeout = limits.body_timeout
+        self._body = BodyReader(limits, budget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
         try:
-            body = await self._collect(scope, receive)
+            body = await self._body.read(scope, receive)
         except RequestError as error:
             # The rest of the body is still on its way: the connection cannot be used again.
             await _respond(send, http_status(error.code), error_frame(error.code, error.message), close=True)
             return
-        if body is not None:
-            await _respond(send, *await self._answer(scope, body))
+        if body is None:
+            return
+        gone = asyncio.ensure_future(_disconnect(receive))
+        try:
+            status, frame = await self._answer(scope, body, started, gone.done)
+        finally:
+            gone.cancel()
+        await _respond(send, status, frame)
 
-    async def _answer(self, scope: Scope, body: Chunk) -> tuple[int, Frame]:
+    async def _answer(
+        self, scope: Scope, body: Chunk, started: float, abandoned: Callable[[], bool]
+    ) -> tuple[int, Frame]:
         names = True
         try:
             message = read_message(body)
@@ -48,57 +60,27 @@ class Upload:
                 return 200, encode(self._service.metadata())
             scope["tensorwire.model"] = message.model
             names = not message.outputs
-            return result_frame(await self._service.infer(message), names)
+            deadline_ms = header_deadline(_field(scope, b"x-deadline-ms"))
+            result = await self._service.infer(message, received=started, deadline_ms=deadline_ms, abandoned=abandoned)
+            return result_frame(result, names)
         except RequestError as error:
             return result_frame(error, names)
         except Exception as error:
             return result_frame(internal_error(error, "request"), names)
 
-    async def _collect(self, scope: Scope, receive: Receive) -> Chunk | None:
-        """The whole body; None when the client has left. Raises RequestError 413 and 408."""
-        announced = _announced(scope)
-        if announced > self._max_body:
-            raise RequestError(413, over_limit(announced, self._max_body))
-        loop = asyncio.get_running_loop()
-        pieces: list[bytes] = []
-        nbytes = 0
-        try:
-            async with asyncio.timeout(self._timeout) as clock:
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    piece: bytes = message.get("body", b"")
-                    nbytes += len(piece)
-                    if nbytes > self._max_body:
-                        raise RequestError(413, over_limit(nbytes, self._max_body))
-                    pieces.append(piece)
-                    if not message.get("more_body", False):
-                        return _join(pieces, nbytes)
-                    if piece:
-                        clock.reschedule(loop.time() + self._timeout)
-        except TimeoutError:
-            raise RequestError(408, f"no more of the body within {self._timeout:g} s") from None
+
+async def _disconnect(receive: Receive) -> None:
+    """Return when the client has left; the request's body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
-def _announced(scope: Scope) -> int:
-    """Content-Length, 0 when there is none; the HTTP parser has checked that it is a number."""
+def _field(scope: Scope, wanted: bytes) -> bytes | None:
+    found: bytes | None = None
     for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value)
-    return 0
-
-
-def _join(pieces: list[bytes], nbytes: int) -> Chunk:
-    chunk = Chunk(nbytes)
-    view = memoryview(chunk)
-    at = nbytes
-    # From the last to the first, so that each piece is freed as soon as it is copied.
-    while pieces:
-        piece = pieces.pop()
-        view[at - len(piece) : at] = piece
-        at -= len(piece)
-    return chunk
+        if name == wanted:
+            found = value
+    return found
 
 
 async def _respond(send: Send, status: int, frame: Frame, *, close: bool = False) -> None:
@@ -106,6 +88,8 @@ async def _respond(send: Send, status: int, frame: Frame, *, close: bool = False
         (b"content-type", b"application/octet-stream"),
         (b"content-length", str(frame.nbytes).encode()),
     ]
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 
 from tensorwire import Chunk, DecodeError, Frame, MetadataRequest, Request, Response, Status, decode, encode
+from tensorwire._budget import Budget
+from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.model import RequestError
 
 __all__ = [
     "EMPTY_BODY",
     "PAGES",
+    "busy",
     "error_frame",
+    "header_deadline",
     "http_status",
     "internal_error",
     "is_wire",
@@ -21,9 +25,7 @@ __all__ = [
 
 _log = logging.getLogger("tensorwire.server")
 
-PAGES = frozenset(
-    (b"/healthz", b"/readyz", b"/control/is_ready", b"/control/is_alive", b"/control/client_count")
-)
+PAGES = frozenset((b"/healthz", b"/readyz", b"/control/is_ready", b"/control/is_alive", b"/control/client_count"))
 """Paths that are only read; a POST there is a mistake worth a 405."""
 
 # TensorFlow Serving's and KServe's protocols, which have binary bodies of their own.
@@ -39,7 +41,7 @@ _BINARY = frozenset(
         b"binary/octet-stream",
     )
 )
-_STATUSES = frozenset((400, 404, 408, 411, 413, 415, 429, 431, 500, 501, 503, 504))
+_STATUSES = frozenset((400, 404, 408, 411, 413, 415, 429, 431, 499, 500, 501, 503, 504))
 
 EMPTY_BODY = "empty body: a GraphPipe request is a flatbuffer Request message"
 
@@ -76,9 +78,26 @@ def error_frame(code: int, message: str) -> Frame:
     return encode(Response(errors=[Status(code, message)]))
 
 
-def over_limit(nbytes: int, max_body: int) -> str:
+def over_limit(nbytes: int, limits: Limits) -> str:
     """The text of a 413: what came (bytes) and which flag sets the limit."""
-    return f"body of {nbytes:,} bytes is over the limit of {max_body:,} (--max-body)"
+    flag = "--max-body" if limits.max_body <= limits.memory_limit else "--memory-limit"
+    return f"body of {nbytes:,} bytes is over the limit of {limits.largest_body:,} ({flag})"
+
+
+def busy(budget: Budget) -> RequestError:
+    """The 503 for a body that finds no room in memory."""
+    return RequestError(
+        503, f"busy: {budget.used:,} bytes of requests are in memory and {budget.waiting} more requests wait"
+    )
+
+
+def header_deadline(value: bytes | None) -> int:
+    """Milliseconds of an X-Deadline-Ms field, 0 without one. Raises RequestError 400 for anything else."""
+    if value is None:
+        return 0
+    if value.isdigit() and len(value) < 16 and int(value):
+        return int(value)
+    raise RequestError(400, f"X-Deadline-Ms: {value[:40]!r} is not a number of milliseconds above 0")
 
 
 def read_message(body: Chunk | None) -> Request | MetadataRequest:

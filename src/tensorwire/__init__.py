@@ -32,9 +32,11 @@ from tensorwire.errors import (
 if TYPE_CHECKING:
     from tensorwire import remote
     from tensorwire._serve import serve
+    from tensorwire.async_client import AsyncClient
     from tensorwire.client import Client
 
 __all__ = [
+    "AsyncClient",
     "Chunk",
     "Client",
     "ConnectionLost",
@@ -73,6 +75,10 @@ def __getattr__(name: str) -> Any:
         from tensorwire.client import Client
 
         return Client
+    if name == "AsyncClient":
+        from tensorwire.async_client import AsyncClient
+
+        return AsyncClient
     if name == "serve":
         from tensorwire._serve import serve
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from errno import ENOTCONN
+from os import PathLike
+from pathlib import Path
 from socket import (
     AF_UNIX,
     IPPROTO_TCP,
@@ -18,11 +21,16 @@ from socket import (
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
+from tensorwire._limit import TimeLimit
 from tensorwire._version import __version__
 from tensorwire.errors import ConnectionLost, DeadlineExceeded
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+File = str | PathLike[str]
+Verify = bool | File
+Cert = File | tuple[File, File] | None
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as ISO 8859-1
@@ -37,16 +45,17 @@ class Address:
     the server. Raises ValueError for another scheme, a missing host or path, or credentials in the URL.
     """
 
-    __slots__ = ("_context", "authority", "host", "port", "socket_path", "target", "text", "tls")
+    __slots__ = ("_cert", "_context", "_verify", "authority", "host", "port", "socket_path", "target", "text", "tls")
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, verify: Verify = True, cert: Cert = None) -> None:
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
-            raise ValueError("credentials in a URL are not sent: give an Authorization header in headers=")
+            raise ValueError("credentials in a URL are not sent: give auth= or token=")
         self.text = url
         self.tls = parts.scheme == "https"
         self.host, self.port, self.socket_path = "", 0, ""
         self._context: SSLContext | None = None
+        self._verify, self._cert = verify, cert
         if parts.scheme == "unix":
             if parts.netloc or not parts.path.startswith("/"):
                 raise ValueError(f"{url!r}: a unix address is unix:///absolute/path.sock")
@@ -74,41 +83,76 @@ class Address:
         try:
             return self._connect_unix(timeout) if self.socket_path else self._connect_tcp(timeout)
         except (BlockingIOError, TimeoutError) as error:
-            raise DeadlineExceeded(f"{self.text}: no connection within the limit of {timeout} s") from error
+            raise self.unreached(timeout) from error
         except OSError as error:
-            raise ConnectionLost(f"{self.text}: cannot connect: {error.strerror or error}") from error
+            raise self.unreachable(error) from error
+
+    def unreachable(self, error: OSError) -> ConnectionLost:
+        """The error of a connection that could not be made."""
+        return connection_lost(f"{self.text}: cannot connect: {error.strerror or error}", unanswered=True)
+
+    def unreached(self, timeout: float | None) -> DeadlineExceeded:
+        """The error of a connection that was not made in time."""
+        return DeadlineExceeded(f"{self.text}: no connection within the limit of {timeout} s")
 
     def _connect_unix(self, timeout: float | None) -> socket:
+        limit = TimeLimit(timeout, timeout)
         sock = socket(AF_UNIX, SOCK_STREAM)
         try:
-            # A non-blocking connect fails at once when the server's backlog is full; a blocking one waits for
-            # a place in it, for as long as SO_SNDTIMEO says.
-            sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeval(timeout))
-            sock.connect(self.socket_path)
+            while True:
+                # A non-blocking connect fails at once when the server's backlog is full; a blocking one waits
+                # for a place in it, for as long as SO_SNDTIMEO says.
+                sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeval(limit.step(timeout)))
+                sock.connect(self.socket_path)
+                try:
+                    sock.getpeername()
+                except OSError as error:
+                    if error.errno != ENOTCONN:
+                        raise
+                    continue  # A signal interrupted the wait, which Python takes for success.
+                return sock
         except BaseException:
             sock.close()
             raise
-        return sock
 
     def _connect_tcp(self, timeout: float | None) -> socket:
         sock = create_connection((self.host, self.port), timeout)
         try:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             if self.tls:
-                sock = self._tls_context().wrap_socket(sock, server_hostname=self.host)
+                sock = self.tls_context().wrap_socket(sock, server_hostname=self.host)
             sock.settimeout(None)
         except BaseException:
             sock.close()
             raise
         return sock
 
-    def _tls_context(self) -> SSLContext:
-        # Loading the system's certificates takes tens of milliseconds: not once a connection.
+    def tls_context(self) -> SSLContext:
+        """The certificates to trust and to show; made once, which takes tens of milliseconds. Raises OSError."""
         if self._context is None:
-            from ssl import create_default_context
+            from ssl import CERT_NONE, create_default_context
 
-            self._context = create_default_context()
+            verify = self._verify
+            if isinstance(verify, bool):
+                context = create_default_context()
+            elif Path(verify).is_dir():
+                context = create_default_context(capath=verify)
+            else:
+                context = create_default_context(cafile=verify)
+            if verify is False:
+                context.check_hostname = False
+                context.verify_mode = CERT_NONE
+            if self._cert is not None:
+                context.load_cert_chain(*([self._cert] if isinstance(self._cert, (str, PathLike)) else self._cert))
+            self._context = context
         return self._context
+
+
+def connection_lost(text: str, *, unanswered: bool) -> ConnectionLost:
+    """The error, to be raised by the caller."""
+    error = ConnectionLost(text)
+    error.unanswered = unanswered
+    return error
 
 
 def request_head(address: Address, headers: Mapping[str, str] | None) -> bytes:

@@ -44,8 +44,11 @@ class RemoteError(TensorwireError):
     """The server's own error.
 
     ``code`` is the wire's Error.code (int), ``message`` its text, ``status`` the HTTP status that came with
-    it (0 when the answer was not HTTP).
+    it (0 when the answer was not HTTP), ``retry_after`` how many seconds the server asks to wait before the
+    request is sent again (None when it does not say).
     """
+
+    retry_after: float | None = None
 
     def __init__(self, code: int, message: str, status: int = 0) -> None:
         super().__init__(code, message, status)
@@ -58,7 +61,12 @@ class RemoteError(TensorwireError):
 
 
 class ConnectionLost(TensorwireError, ConnectionError):
-    """The connection could not be made, or ended before the answer was complete."""
+    """The connection could not be made, or ended before the answer was complete.
+
+    ``unanswered`` is True when not one byte of an answer had come.
+    """
+
+    unanswered: bool = False
 
 
 class DeadlineExceeded(TensorwireError, TimeoutError):

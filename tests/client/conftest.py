@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import Script, Server, Start, answer
+from scripted import LOOPS, Driven, Exchange, Script, Server, Start, answer
 
 import tensorwire as tw
 
@@ -47,6 +48,26 @@ def wire(start: Start) -> Callable[..., Server]:
         return server
 
     return wire
+
+
+@pytest.fixture(params=["blocking", *LOOPS])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which client and which connection a test runs with: a blocking one, or one of an event loop."""
+    monkeypatch.setattr(Exchange, "loop", staticmethod(LOOPS[request.param]) if request.param in LOOPS else None)
+    return str(request.param)
+
+
+@pytest.fixture
+def connect(kind: str) -> Iterator[Callable[..., Any]]:
+    """connect(url, ...) -> Client, or an AsyncClient that is called like one."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(url: str, **options: Any) -> Any:
+            if kind not in LOOPS:
+                return tw.Client(url, **options)
+            return stack.enter_context(Driven(tw.AsyncClient(url, **options), LOOPS[kind]))
+
+        yield connect
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ from scripted import (
 import tensorwire as tw
 from tensorwire import _http
 
+pytestmark = pytest.mark.usefixtures("kind")
+
 
 @pytest.mark.parametrize(
     ("data", "status", "reason", "body"),

@@ -28,6 +28,9 @@ from scripted import (
 import tensorwire as tw
 from tensorwire._address import Address
 from tensorwire._http import Connection
+from tensorwire._limit import TimeLimit
+
+pytestmark = pytest.mark.usefixtures("kind")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,7 @@ def test_nobody_listening() -> None:
         port = sock.getsockname()[1]
     connection = Connection(Address(f"http://127.0.0.1:{port}"), b"", connect_timeout=5.0)
     with pytest.raises(tw.ConnectionLost, match="cannot connect: Connection refused"):
-        connection.exchange(SMALL, 1.0)
+        connection.exchange(SMALL, TimeLimit(1.0))
 
 
 def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
 def test_no_unix_socket(tmp_path: Path) -> None:
     connection = Connection(Address(f"unix://{tmp_path}/none.sock"), b"", connect_timeout=5.0)
     with pytest.raises(tw.ConnectionLost, match=r"none.sock: cannot connect: No such file"):
-        connection.exchange(SMALL, 1.0)
+        connection.exchange(SMALL, TimeLimit(1.0))
 
 
 def tls_context(certificate: Path) -> ssl.SSLContext:
@@ -246,5 +249,5 @@ def test_tls_to_a_stranger(start: Start, certificate: Path) -> None:
     with Exchange(server) as send, pytest.raises(tw.ConnectionLost, match=r"cannot connect: .*CERTIFICATE"):
         send()
     server.join()
-    assert [type(error) for error in server.errors] == [ssl.SSLError]
+    assert [isinstance(error, ssl.SSLError) for error in server.errors] == [True]
     server.errors.clear()

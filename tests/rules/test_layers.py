@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 ALLOWED: dict[str, set[str]] = {
     "tensorwire.errors": set(),
     "tensorwire._version": set(),
-    "tensorwire._memory": set(),
+    "tensorwire._budget": set(),
+    "tensorwire._memory": {"_budget"},
     "tensorwire._dtypes": set(),
     "tensorwire._messages": set(),
     "tensorwire._dlpack": {"_dtypes"},
@@ -24,20 +25,33 @@ ALLOWED: dict[str, set[str]] = {
     "tensorwire._decode": {"_memory", "_dtypes", "_messages", "errors"},
     "tensorwire._heads": set(),
     "tensorwire._files": {"_messages", "_encode", "_decode", "errors"},
-    "tensorwire._net": {"_memory", "_frame", "_heads"},
+    "tensorwire._head": set(),
+    "tensorwire._pending": {"_memory", "_frame"},
+    "tensorwire._net": {"_budget", "_memory", "_frame", "_head", "_heads", "_pending"},
     "tensorwire._handler": set(),
-    "tensorwire._address": {"_version", "errors"},
-    "tensorwire._http": {"_memory", "_frame", "_address", "errors"},
-    "tensorwire.client": {
-        "_memory",
+    "tensorwire._address": {"_limit", "_version", "errors"},
+    "tensorwire._limit": set(),
+    "tensorwire._exchange": {"_memory", "_frame", "errors"},
+    "tensorwire._http": {"_exchange", "_limit", "_frame", "_address", "errors"},
+    "tensorwire._stream": {"_exchange", "_limit", "_http"},
+    "tensorwire._async_http": {"_exchange", "_limit", "_frame", "_http", "_stream"},
+    "tensorwire._preview": set(),
+    "tensorwire._into": {"_memory", "_messages", "_decode", "_preview", "errors"},
+    "tensorwire._many": {"_messages"},
+    "tensorwire._result": {"_memory", "_messages", "_decode", "_exchange", "errors"},
+    "tensorwire._retry": {"_limit", "errors"},
+    "tensorwire._base": {
         "_messages",
-        "_encode",
-        "_decode",
-        "_http",
+        "_exchange",
         "_address",
-        "_version",
+        "_limit",
+        "_into",
+        "_result",
+        "_retry",
         "errors",
     },
+    "tensorwire.client": {"_messages", "_encode", "_exchange", "_http", "_base", "lazy _many", "errors"},
+    "tensorwire.async_client": {"_messages", "_encode", "_exchange", "_async_http", "_base", "lazy _many", "errors"},
     "tensorwire.remote": {"_messages", "client", "errors"},
     "tensorwire._serve": {"lazy servers"},
     "tensorwire": {
@@ -50,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "_decode",
         "_version",
         "errors",
+        "lazy async_client",
         "lazy client",
         "lazy remote",
         "lazy _serve",
@@ -57,7 +72,10 @@ ALLOWED: dict[str, set[str]] = {
     "tensorwire.__main__": {"lazy servers"},
     "tensorwire.servers": set(),
     "tensorwire.servers.embedded": set(),
-    "tensorwire.servers.address": {"errors"},
+    "tensorwire.servers.activation": {"errors"},
+    "tensorwire.servers.address": {"errors", "servers.activation"},
+    "tensorwire.servers.supervisor": {"errors"},
+    "tensorwire.servers.tls": {"errors"},
     "tensorwire.servers.model": {"errors", "_messages"},
     "tensorwire.servers.engines": {"_messages", "servers.model"},
     "tensorwire.servers.repository": {"", "servers.model", "servers.engines.registry", "servers.embedded"},
@@ -72,19 +90,46 @@ ALLOWED: dict[str, set[str]] = {
         "servers.repository",
         "servers.scheduling",
     },
-    "tensorwire.servers.fronts": {"", "_net", "errors", "servers.model", "servers.service", "servers.fronts"},
-    "tensorwire.servers.app": {
+    "tensorwire.servers.fronts": {
         "",
+        "_budget",
+        "_memory",
         "_net",
+        "_pending",
         "errors",
         "servers.model",
         "servers.service",
         "servers.fronts",
+    },
+    "tensorwire.servers.server": {
+        "_budget",
+        "_net",
+        "servers.service",
+        "servers.fronts",
         "servers.address",
-        "servers.repository",
+        "servers.tls",
+    },
+    "tensorwire.servers.app": {
+        "servers.server",
+        "servers.service",
+        "servers.supervisor",
+        "servers.tls",
+        "servers.model",
+        "servers.fronts.limits",
+        "servers.address",
         "servers.engines.function",
     },
     "tensorwire.servers.background": {"", "servers.app", "servers.model", "servers.address"},
+    "tensorwire.servers.loadgen": {
+        "",
+        "_address",
+        "_exchange",
+        "_frame",
+        "_messages",
+        "_decode",
+        "errors",
+    },
+    "tensorwire.servers.doctor": {"", "lazy servers.engines.ort"},
     "tensorwire.servers.cli": {"", "errors", "servers.commands", "servers.model"},
     "tensorwire.servers.commands": {
         "",
@@ -95,6 +140,9 @@ ALLOWED: dict[str, set[str]] = {
         "servers.repository",
         "servers.engines.registry",
         "servers.commands",
+        "servers.loadgen",
+        "servers.doctor",
+        "lazy servers.engines.echo",
     },
 }
 
@@ -104,6 +152,7 @@ FRAMEWORKS = {"onnxruntime": "tensorwire.servers.engines.ort"}
 EAGER_THIRD_PARTY: dict[str, set[str]] = {
     "tensorwire": {"numpy"},
     "tensorwire.client": {"numpy"},
+    "tensorwire.async_client": {"numpy"},
     "tensorwire.remote": {"numpy"},
 }
 
@@ -131,9 +180,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
         return [(name, False) for name in found]
     edges: list[tuple[str, bool]] = []
     tree = ast.parse(text)
-    type_checking = [
-        n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
-    ]
+    type_checking = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
     skipped = {id(inner) for block in type_checking for inner in ast.walk(block)}
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     inside = {id(inner) for function in functions for inner in ast.walk(function)}
@@ -172,9 +219,7 @@ def test_imports_point_one_way(module: str) -> None:
     for target, lazy in imports(modules()[module]):
         if target.split(".")[0] != "tensorwire" or target in ("tensorwire._c", module):
             continue
-        if part not in ("tensorwire", "tensorwire.servers") and (
-            target == part or target.startswith(part + ".")
-        ):
+        if part not in ("tensorwire", "tensorwire.servers") and (target == part or target.startswith(part + ".")):
             continue
         reach = {a.removeprefix("lazy ") for a in allowed if lazy or not a.startswith("lazy ")}
         assert any(covers(a, target) for a in reach), f"{module} imports {target}, which is not below it"
@@ -206,9 +251,7 @@ def test_every_rule_is_in_use() -> None:
 def test_foreign_declarations_stand_in_one_file() -> None:
     for path in (ROOT / "_ext/tensorwire").iterdir():
         if path.suffix in (".pyx", ".pxd") and path.name != "_c.pxd":
-            assert "cdef extern" not in path.read_text(), (
-                f"{path.name} declares foreign names; _c.pxd is the place"
-            )
+            assert "cdef extern" not in path.read_text(), f"{path.name} declares foreign names; _c.pxd is the place"
 
 
 def test_the_c_core_stands_alone() -> None:

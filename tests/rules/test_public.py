@@ -15,7 +15,7 @@ def run(code: str) -> str:
 
 
 def test_all_is_what_is_public() -> None:
-    submodules = {"client", "errors", "servers"}
+    submodules = {"async_client", "client", "errors", "servers"}
     visible = {name for name in vars(tensorwire) if not name.startswith("_")} - {
         "TYPE_CHECKING",
         "Any",
@@ -36,7 +36,7 @@ def test_unknown_names_are_attribute_errors() -> None:
 
 
 def test_public_classes_and_functions_have_signatures() -> None:
-    for name in ("encode", "decode", "serve", "Client", "Request", "Response", "Chunk", "TensorSpec"):
+    for name in ("encode", "decode", "serve", "AsyncClient", "Client", "Request", "Response", "Chunk", "TensorSpec"):
         assert inspect.signature(getattr(tensorwire, name)).parameters
 
 

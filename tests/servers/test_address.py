@@ -60,7 +60,7 @@ def test_port_0_is_given_a_number_and_all_interfaces_a_name_to_reach_them_by() -
     port = listener.sock.getsockname()[1]
     close([listener])
     assert listener.address.port == port > 0
-    assert listener.url == f"http://127.0.0.1:{port}"
+    assert listener.url() == f"http://127.0.0.1:{port}"
 
 
 def test_every_address_of_a_name_gets_the_same_port() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rawhttp import Raw, chunked, head, post
-from waiting import Gate, wait_until
+from waiting import Gate, on_loop, wait_until
 
 import tensorwire as tw
 from tensorwire.servers.address import ListenError
@@ -30,21 +30,6 @@ BODY = bytes(tw.encode(tw.Request({"x": np.ones(3, np.float32)}, model="", id="a
 def gate() -> Iterator[Gate]:
     with Gate() as gate:
         yield gate
-
-
-def on_loop(server: BackgroundServer, call: Callable[[], Any]) -> None:
-    """Run a call on the server's loop and wait for it."""
-    done = threading.Event()
-    loop = server.loop
-
-    def run() -> None:
-        try:
-            call()
-        finally:
-            done.set()
-
-    loop.call_soon_threadsafe(run)
-    assert done.wait(20)
 
 
 def stopping(server: BackgroundServer) -> threading.Thread:
@@ -139,9 +124,7 @@ def test_missing_file() -> None:
 
 
 @pytest.mark.parametrize("send", [post, chunked])
-def test_request_in_flight_is_answered_when_the_server_stops(
-    gate: Gate, send: Callable[[bytes], bytes]
-) -> None:
+def test_request_in_flight_is_answered_when_the_server_stops(gate: Gate, send: Callable[[bytes], bytes]) -> None:
     with BackgroundServer(gate.model) as server, Raw(server.url) as raw, Raw(server.url) as idle:
         assert idle.get("/healthz").status == 200
         raw.send(send(BODY))
@@ -220,7 +203,7 @@ def test_connections_that_dawdle_are_closed() -> None:
         now = server.loop.time()
         # Twice, since a connection notes at the first visit since when it has been quiet.
         for later in (1, 100, 200):
-            on_loop(server, partial(server.app.expire, now + later))
+            on_loop(server.loop, partial(server.app.expire, now + later))
         assert idle.at_end()
         for raw in (slow_head, busy):
             assert raw.answer().status == 408
@@ -234,7 +217,7 @@ def test_connection_that_dawdles_after_a_hand_over_is_closed() -> None:
         later = server.loop.time() + 1000
 
         def closed() -> bool:
-            on_loop(server, lambda: server.app.expire(later))
+            on_loop(server.loop, lambda: server.app.expire(later))
             return server.app.open_connections == 0
 
         wait_until(closed)

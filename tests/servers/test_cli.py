@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from tensorwire.servers.commands.onnx_file import onnx_facts
 from tensorwire.servers.commands.values import UserError, describe, parse_size, shown, size_text
 from tensorwire.servers.embedded import DIGITS
 from tensorwire.servers.engines.function import FunctionModel
+from tensorwire.servers.fronts.limits import Limits
 
-COMMANDS = ["serve", "infer", "inspect", "version"]
+COMMANDS = ["serve", "infer", "bench", "doctor", "inspect", "version"]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,13 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str], command: str) -> 
     assert f"tensorwire {command}" in text
 
 
+def test_every_limit_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--help"]) == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(Limits):
+        assert "--" + field.name.replace("_", "-") in text
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith(f"tensorwire {tw.__version__} (Python 3")
@@ -98,9 +107,25 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--threads", "0"], "--threads"),
         (["serve", "--threads", "many"], "--threads"),
         (["serve", "--drain-timeout", "-1"], "--drain-timeout"),
+        (["serve", "--max-head", "0"], "--max-head must be at least 1 byte"),
+        (["serve", "--memory-limit", "lots"], "--memory-limit: 'lots' is not a size"),
+        (["serve", "--max-waiting", "-1"], "--max-waiting"),
+        (["serve", "--max-queue", "-1"], "--max-queue"),
+        (["serve", "--max-connections", "0"], "--max-connections"),
+        (["serve", "--head-timeout", "0"], "--head-timeout must be above 0"),
+        (["serve", "--body-timeout", "-3"], "--body-timeout must be above 0"),
+        (["serve", "--idle-timeout", "0"], "--idle-timeout must be above 0"),
+        (["serve", "--workers", "0"], "--workers"),
+        (["serve", "--socket-mode", "rw"], "--socket-mode: 'rw' is not three octal digits"),
+        (["serve", "--tls-key", "a.npy"], "need --tls-cert"),
+        (["serve", "--echo", "--tls-cert", "none.pem"], "cannot read none.pem: No such file"),
+        (["serve", "--echo", "--tls-cert", "text.txt"], "text.txt: no certificate with its key"),
+        (["serve", "--echo", "--listen", "systemd"], "it has handed no socket to this process"),
         (["serve", "--option", "x"], "--option: 'x' is not KEY=VALUE"),
         (["serve", "--option", "colour=red"], "no option colour"),
         (["serve", "--engine", "steam"], "unknown engine 'steam'"),
+        (["serve", "broken.onnx", "--echo"], "--echo is a model of its own: it takes no PATH"),
+        (["serve", "--echo", "--threads", "2"], "--echo is a model of its own"),
         (["infer"], "url"),
         (["infer", "http://127.0.0.1:9"], "--input"),
         (["infer", "ftp://127.0.0.1", "--input", "a.npy"], "ftp://127.0.0.1"),
@@ -155,17 +180,13 @@ def test_infer_saves_the_only_output(folder: Path, echo: str) -> None:
     assert np.array_equal(np.load("y.npy"), np.load("a.npy"))
 
 
-def test_infer_of_several_outputs_into_one_file(
-    capsys: pytest.CaptureFixture[str], folder: Path, url: str
-) -> None:
+def test_infer_of_several_outputs_into_one_file(capsys: pytest.CaptureFixture[str], folder: Path, url: str) -> None:
     told = failure(capsys, "infer", url, "--input", "a.npy", "--input", "b.npy", "--output", "y.npy")
     assert "2 outputs came (sum, text)" in told
     assert not (folder / "y.npy").exists()
 
 
-def test_infer_passes_on_what_the_server_says(
-    capsys: pytest.CaptureFixture[str], folder: Path, url: str
-) -> None:
+def test_infer_passes_on_what_the_server_says(capsys: pytest.CaptureFixture[str], folder: Path, url: str) -> None:
     assert "unknown input 'z'" in failure(capsys, "infer", url, "--input", "z=a.npy")
 
 

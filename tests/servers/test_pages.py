@@ -118,7 +118,7 @@ def test_nothing_there(raw: Raw) -> None:
         ("PUT", "/", ["GET", "HEAD", "POST"]),
         ("DELETE", "/healthz", ["GET", "HEAD"]),
         ("POST", "/healthz", ["GET", "HEAD"]),
-        ("OPTIONS", "/readyz", ["GET", "HEAD"]),
+        ("PATCH", "/readyz", ["GET", "HEAD"]),
     ],
 )
 def test_other_methods(raw: Raw, method: str, path: str, allowed: list[str]) -> None:
@@ -126,6 +126,17 @@ def test_other_methods(raw: Raw, method: str, path: str, allowed: list[str]) -> 
     assert answer.status == 405
     assert sorted(answer.fields["allow"].split(", ")) == allowed
     assert json.loads(answer.body)["allowed"] == allowed
+    assert raw.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/", "GET, HEAD, OPTIONS, POST"), ("/readyz", "GET, HEAD, OPTIONS"), ("*", "GET, HEAD, OPTIONS, POST")],
+)
+def test_options(raw: Raw, path: str, allowed: str) -> None:
+    answer = raw.get(path, "OPTIONS")
+    assert (answer.status, answer.body) == (200, b"")
+    assert ", ".join(sorted(answer.fields["allow"].split(", "))) == allowed
     assert raw.get("/healthz").status == 200
 
 

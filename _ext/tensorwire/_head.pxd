@@ -1,0 +1,14 @@
+cdef class Head:
+    cdef bytes method
+    cdef bytes url
+    cdef bytes content_type
+    cdef bytes deadline
+    cdef list fields
+    cdef bint chunked
+    cdef bint expects
+    cdef bint keep_alive
+    cdef bint old_http
+    cdef bint complete
+    cdef bytes content_length
+    cdef str parse(self, bytes text)
+    cdef Py_ssize_t body_nbytes(self) noexcept

@@ -1,0 +1,45 @@
+"""One request on a connection of a server, and the place for its answer."""
+
+cimport cython
+
+from tensorwire._frame cimport Frame
+
+
+cdef class Link:
+    """What an exchange needs of its connection."""
+
+    cdef int answer(self, int status, Frame frame) except -1:
+        raise NotImplementedError
+
+    cdef str peer(self):
+        raise NotImplementedError
+
+
+@cython.final
+cdef class Exchange:
+    """One request on a connection and the place for its answer.
+
+    ``method`` and ``path`` (the raw target, query included) are as received; ``body`` is the whole body, exactly, or
+    None when it was never read (arrays decoded from it are views that keep it alive); ``body_nbytes`` is the length
+    announced; ``deadline`` is the value of X-Deadline-Ms, or None; ``started`` is time.perf_counter() when the head was
+    complete; ``abandoned`` is True once the client has gone away, when an answer would be thrown away (to be read from
+    any thread).
+    """
+
+    @property
+    def headers(self):
+        """Header fields by lower-case name (a new dict); a repeated field keeps its last value."""
+        return {name.lower(): value for name, value in self.fields}
+
+    @property
+    def peer(self):
+        """The other side, for logs: '127.0.0.1:50000', or 'unix'."""
+        return self.link.peer()
+
+    def reply(self, int status, Frame frame not None):
+        """Send the answer: head, then the frame's buffers as they are (views are kept until written)."""
+        if self.abandoned:
+            return
+        if self.link.exchange is not self:
+            raise RuntimeError("this exchange has been answered already")
+        self.link.answer(status, frame)

@@ -1,0 +1,251 @@
+"""A server process: listeners, connections, the service behind them, and how all of it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from tensorwire._budget import Budget
+from tensorwire._net import Connection
+from tensorwire.servers.address import BACKLOG, Listener, listen, parse_address
+from tensorwire.servers.fronts.graphpipe import WireHandler
+from tensorwire.servers.fronts.handover import HandOver
+from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.pages import make_pages
+from tensorwire.servers.service import Service
+from tensorwire.servers.tls import TlsError, TlsFiles
+
+__all__ = ["App"]
+
+_log = logging.getLogger("tensorwire.server")
+_SWEEP = 1.0  # seconds between two looks at every connection's timeouts
+
+
+class App:
+    """One service on one or more addresses.
+
+    ``listen``: 'host:port' (port 0: any free one), '[IPv6]:port', 'unix:/path', 'systemd', or a Listener that is open
+    already, or several of them. ``tls``: the certificates with which TCP ports speak TLS; UNIX sockets never do.
+    ``socket_mode``: permissions of the files of UNIX sockets (None: as the umask says). ``drain_timeout``: seconds
+    that requests in flight get when the server stops. Start it inside a running event loop, or let ``run`` do all of
+    it. Raises ValueError for a bad address, TlsError.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        listen: str | Sequence[str | Listener] = "127.0.0.1:9000",
+        tls: TlsFiles | None = None,
+        socket_mode: int | None = None,
+        limits: Limits | None = None,
+        drain_timeout: float = 30.0,
+    ) -> None:
+        limits = limits or Limits()
+        places = [listen] if isinstance(listen, str) else listen
+        self.service = service
+        self._places = [parse_address(place) if isinstance(place, str) else place for place in places]
+        self._tls = tls
+        self._context = tls.context() if tls is not None else None
+        self._socket_mode = socket_mode
+        self._head_timeout = limits.head_timeout
+        self._drain_timeout = drain_timeout
+        self.budget = Budget(limits.memory_limit, limits.max_waiting)
+        self._pages = HandOver(make_pages(service, self, limits, self.budget), limits, self._check_quiet)
+        self._handler = WireHandler(
+            service, limits, self.budget, self._pages.hand_over, self._check_quiet, self._pages.__len__
+        )
+        self._listeners: list[Listener] = []
+        self._servers: list[asyncio.AbstractServer] = []
+        self._loop: asyncio.AbstractEventLoop
+        self._timer: asyncio.TimerHandle
+        self._quiet = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the server can be reached, real ports included; empty before ``start``."""
+        scheme = "http" if self._tls is None else "https"
+        return [listener.url(scheme) for listener in self._listeners]
+
+    @property
+    def ready(self) -> bool:
+        """Listening, and not about to stop."""
+        return bool(self._servers) and not self._stopping
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._handler.connections) + len(self._pages)
+
+    async def start(self) -> None:
+        """Listen on every address; raises ListenError, with nothing left listening and the service closed."""
+        self._loop = loop = asyncio.get_running_loop()
+        self.budget.wake = partial(loop.call_soon_threadsafe, self.budget.admit)
+        try:
+            for place in self._places:
+                opened = [place] if isinstance(place, Listener) else listen(place, socket_mode=self._socket_mode)
+                self._listeners += opened
+            for listener in self._listeners:
+                self._servers.append(await self._open(listener))
+        except OSError:
+            self._close_listeners()
+            self.service.close()
+            raise
+        self._sweep()
+
+    async def _open(self, listener: Listener) -> asyncio.AbstractServer:
+        """Accept connections. The server gets a duplicate of the socket, so that it can be closed and the port not."""
+        loop, sock = self._loop, listener.sock.dup()
+        # The loop listens once more, with a backlog of 100 unless told.
+        if listener.unix:
+            return await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG)
+        return await loop.create_server(
+            self._connection,
+            sock=sock,
+            backlog=BACKLOG,
+            ssl=self._context,
+            ssl_handshake_timeout=None if self._context is None else self._head_timeout,
+        )
+
+    async def reload(self) -> bool:
+        """Read the certificates again, for connections to come; False, with the reason logged, when that fails.
+
+        Those that are open keep theirs, and none is refused meanwhile.
+        """
+        if self._tls is None or not self.ready:
+            return False
+        try:
+            self._context = self._tls.context()
+        except TlsError as error:
+            _log.error("the certificates stay as they are: %s", error)
+            return False
+        for i, listener in enumerate(self._listeners):
+            if not listener.unix:
+                before, self._servers[i] = self._servers[i], await self._open(listener)
+                before.close()
+        _log.info("certificates read again")
+        return True
+
+    async def stop(self) -> bool:
+        """Stop listening, finish the requests in flight, close; for an App that has been started, once.
+
+        Returns False when requests were still unfinished after ``drain_timeout``.
+        """
+        loop = self._loop
+        give_up = loop.time() + self._drain_timeout
+        self._stopping = True
+        self._close_listeners()
+        self._drain_connections()
+        self._check_quiet()
+        finished = True
+        try:
+            async with asyncio.timeout_at(give_up):
+                await self._quiet.wait()
+        except TimeoutError:
+            finished = False
+            _log.warning("%d connections unfinished after %g s", self.open_connections, self._drain_timeout)
+        await self.service.drain(max(give_up - loop.time(), 0.0))
+        for connection in list(self._handler.connections):
+            connection.abort()
+        self._pages.abort()
+        # The transports tell their protocols in the next turn of the loop.
+        await asyncio.sleep(0)
+        self._timer.cancel()
+        self.service.close()
+        return finished
+
+    async def run(self, on_ready: Callable[[App], None] | None = None, *, parent: socket.socket | None = None) -> bool:
+        """Start, call ``on_ready``, serve until SIGTERM or SIGINT, stop; returns as ``stop`` does.
+
+        A second signal ends the process at once; SIGHUP reads the certificates of TLS again. Signals are only listened
+        to on the main thread. ``parent``: a socket whose end also means to stop; then SIGINT, which a terminal sends
+        to every process, is the parent's business.
+        """
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+
+        def on_signal(number: signal.Signals) -> None:
+            if stop.is_set():
+                sys.stdout.flush()
+                # Not sys.exit: the loop would go on until the requests in flight are finished.
+                os._exit(128 + number)
+            _log.info("%s: finishing %d requests in flight", number.name, self.service.in_flight)
+            stop.set()
+
+        def on_orphaned(parent: socket.socket) -> None:
+            loop.remove_reader(parent)  # or it would be called until the requests in flight are finished
+            stop.set()
+
+        handlers: dict[signal.Signals, Callable[[], object]] = {
+            number: partial(on_signal, number) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        if parent is not None:
+            del handlers[signal.SIGINT]
+            loop.add_reader(parent, on_orphaned, parent)
+        if self._tls is not None:
+            handlers[signal.SIGHUP] = self._on_hangup
+        if threading.current_thread() is not threading.main_thread():
+            handlers.clear()
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            await self.start()
+            try:
+                if on_ready is not None:
+                    on_ready(self)
+                await stop.wait()
+            finally:
+                finished = await self.stop()
+            return finished
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+            if parent is not None:
+                loop.remove_reader(parent)
+
+    def _on_hangup(self) -> None:
+        self._reloading = asyncio.ensure_future(self.reload())  # kept: a loop refers to its tasks weakly
+
+    def _connection(self) -> Connection:
+        return Connection(self._handler)
+
+    def expire(self, now: float) -> None:
+        """Look at every connection's time limits, as if loop.time() were ``now``."""
+        for connection in list(self._handler.connections):
+            connection.expire(now)
+        self._pages.expire(now)
+
+    def _sweep(self) -> None:
+        self.expire(self._loop.time())
+        if self._stopping:
+            # Those that were accepted after the first round; by now they have sent a request, or are idle.
+            self._drain_connections()
+        self._timer = self._loop.call_later(_SWEEP, self._sweep)
+
+    def _drain_connections(self) -> None:
+        for connection in list(self._handler.connections):
+            connection.drain()
+        self._pages.drain()
+
+    def _check_quiet(self) -> None:
+        if self._stopping and not self._quiet.is_set():
+            # Later: a connection that is being handed over is in neither count for a moment.
+            self._loop.call_soon(self._set_quiet)
+
+    def _set_quiet(self) -> None:
+        if not self.open_connections:
+            self._quiet.set()
+
+    def _close_listeners(self) -> None:
+        for server in self._servers:
+            server.close()
+        for listener in self._listeners:
+            listener.unlink()
+            listener.sock.close()

@@ -1,0 +1,240 @@
+"""What a network does to a server: it goes on, and nothing of it is left over afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import Start, first_line
+from rawhttp import Raw, chunked, head, post
+from waiting import PATIENCE, on_loop, wait_until
+
+import tensorwire as tw
+from tensorwire.servers.background import BackgroundServer
+from tensorwire.servers.engines.echo import EchoModel
+
+BODY = bytes(tw.encode(tw.Request({"x": np.ones(1000, np.float32)})))
+SOAK = min(int(os.environ.get("TENSORWIRE_SOAK", 10_000)), 100_000)  # connections
+
+PARTS = [
+    b"",
+    b"POST / HT",
+    post(BODY)[:-1],
+    post(BODY),
+    post(BODY) * 3,
+    chunked(BODY)[:-7],
+    chunked(BODY),
+    head("GET", "/"),
+    head("GET", "/") + post(BODY)[:-1],
+    b"\x16\x03\x01\x02\x00 no request",
+]
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def tasks(server: BackgroundServer) -> int:
+    found: list[int] = []
+    on_loop(server.loop, lambda: found.append(len(asyncio.all_tasks(server.loop))))
+    return found[0]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[BackgroundServer]:
+    """A server; at the end it must have no more connections, tasks, chunks and descriptors than at the beginning."""
+    places = ["127.0.0.1:0", f"unix:{tmp_path / 's'}"]
+    with BackgroundServer(EchoModel(), listen=places) as server:
+        for url in server.app.urls:
+            with Raw(url) as raw:
+                raw.post(BODY)
+                raw.get("/")
+        wait_until(lambda: server.app.open_connections == 0)
+        gc.collect()
+        before = (descriptors(), tasks(server), tw.pool_stats()["live_chunks"])
+        yield server
+        wait_until(lambda: server.app.open_connections == 0)
+        wait_until(lambda: server.app.budget.used == 0)
+        wait_until(lambda: tasks(server) == before[1])
+        gc.collect()
+        after = (descriptors(), tasks(server), tw.pool_stats()["live_chunks"])
+        # Fewer, when a test before this one has left something to the collector.
+        assert all(now <= then for now, then in zip(after, before, strict=True)), f"{before} became {after}"
+
+
+def connected(url: str) -> Raw:
+    """A connection, once there is room among those that wait to be accepted."""
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            return Raw(url)
+
+
+def drop(url: str, count: int) -> None:
+    for i in range(count):
+        raw = connected(url)
+        part = PARTS[i % len(PARTS)]
+        with contextlib.suppress(ConnectionError):
+            raw.send(part)
+        if i // len(PARTS) % 2:
+            raw.reset()
+        else:
+            raw.sock.close()
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(SOAK, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("place", [0, 1], ids=["tcp", "unix"])
+def test_connections_opened_and_dropped(server: BackgroundServer, place: int, count: int) -> None:
+    url = server.app.urls[place]
+    with Raw(url) as good:
+        for _ in range(count // 500):
+            drop(url, 500)  # within the backlog, beyond which the system makes clients wait for seconds
+            wait_until(lambda: server.app.open_connections < 200)
+            assert good.post(BODY).status == 200
+
+
+def test_a_thousand_slow_clients(server: BackgroundServer) -> None:
+    count = 1000
+    url = server.app.urls[0]
+    slow = [Raw(url) for _ in range(count)]
+    try:
+        wholes = [PARTS[3 + 3 * (i % 2)] for i in range(count)]
+        with Raw(url) as good:
+            for at in range(0, 60, 7):  # a few bytes of each head, then of each body
+                for raw, whole in zip(slow, wholes, strict=True):
+                    raw.send(whole[at : at + 7])
+                assert good.post(BODY).status == 200
+        for raw, whole in zip(slow, wholes, strict=True):
+            raw.send(whole[63:])
+        for raw in slow:
+            assert raw.answer().status == 200
+    finally:
+        for raw in slow:
+            raw.sock.close()
+
+
+@pytest.mark.parametrize("cut", [1, 20, 100, 5000])
+def test_bytes_in_pieces(server: BackgroundServer, cut: int) -> None:
+    """A proxy that passes on a few bytes at a time, in both directions."""
+    message = post(BODY) + chunked(BODY) + head("GET", "/healthz")
+    with Raw(server.app.urls[0]) as raw:
+        raw.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(message), cut):
+            raw.send(message[at : at + cut])
+        for _ in range(3):
+            assert raw.answer().status == 200
+
+
+def test_resets_while_the_answer_is_written(server: BackgroundServer) -> None:
+    large = bytes(tw.encode(tw.Request({"x": np.zeros(4 << 20, np.uint8)})))
+    for count in (0, 1, 100_000):
+        with Raw(server.app.urls[0]) as raw:
+            raw.send(post(large))
+            while count > 0:
+                count -= len(raw.sock.recv(min(count, 1 << 16)))
+            raw.reset()
+
+
+EXHAUSTED = """
+import os, resource, tensorwire
+from tensorwire.servers.engines.echo import EchoModel
+
+def on_ready(app):
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, used + 20))
+    print(app.urls[0], flush=True)
+
+tensorwire.serve(EchoModel(), listen="127.0.0.1:0", on_ready=on_ready, max_connections=10_000)
+"""
+
+
+def test_descriptors_exhausted_and_freed_again(start: Start) -> None:
+    process = start("-c", EXHAUSTED)
+    url = first_line(process)
+    folder = Path(f"/proc/{process.pid}/fd")
+    quiet = len(list(folder.iterdir()))
+    with Raw(url) as good:
+        assert good.post(BODY).status == 200
+        for _ in range(3):
+            crowd = [Raw(url) for _ in range(40)]
+            try:
+                assert good.post(BODY).status == 200
+            finally:
+                for raw in crowd:
+                    raw.sock.close()
+            wait_until(lambda: len(list(folder.iterdir())) <= quiet + 1)
+            with Raw(url) as raw:
+                assert raw.post(BODY).status == 200
+    wait_until(lambda: len(list(folder.iterdir())) == quiet)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
+# Says at the end how many requests the model was given.
+COUNTED = """
+import tensorwire
+
+count = 0
+
+def model(inputs):
+    global count
+    count += 1
+    return inputs
+
+tensorwire.serve(model, listen="127.0.0.1:0", on_ready=lambda app: print(app.urls[0], flush=True))
+print(count)
+"""
+
+
+def test_sigterm_under_load_loses_no_accepted_request(start: Start) -> None:
+    process = start("-c", COUNTED)
+    url = first_line(process)
+    answered: list[int] = []
+
+    def load() -> None:
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                with Raw(url) as raw:
+                    for _ in range(50):
+                        answered.append(raw.post(BODY).status)
+                        if raw.sock.fileno() < 0:
+                            break
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(answered) > 300)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=PATIENCE)
+    for thread in threads:
+        thread.join()
+    assert process.returncode == 0
+    assert set(answered) == {200}
+    assert int(out) == len(answered)
+
+
+def test_a_full_disk_under_the_log_stops_nothing(start: Start) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    code = (
+        "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 2);"
+        "os.execv(sys.executable, [sys.executable, '-m', 'tensorwire', 'serve', '--echo', '--listen', '127.0.0.1:0'])"
+    )
+    process = start("-c", code)
+    url = first_line(process).split()[2]
+    with Raw(url) as raw:
+        for _ in range(3):
+            assert raw.post(BODY).status == 200
+            assert raw.get("/").status == 200
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
