@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from socket import AF_UNIX, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
+from socket import AF_UNIX, SOCK_STREAM, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from tensorwire._address import tune
 from tensorwire._exchange import Answer, Exchange, Place
 from tensorwire._http import BaseConnection
 from tensorwire._stream import Stream
@@ -104,7 +105,7 @@ async def _connect_tcp(host: str, port: int) -> socket:
         except OSError as error:
             failure = failure or error
             continue
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        tune(sock)
         return sock
     raise failure or OSError(f"no address of {host} is known")
 

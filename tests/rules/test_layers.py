@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "tensorwire._exchange": {"_memory", "_frame", "errors"},
     "tensorwire._http": {"_exchange", "_limit", "_frame", "_address", "errors"},
     "tensorwire._stream": {"_exchange", "_limit", "_http"},
-    "tensorwire._async_http": {"_exchange", "_limit", "_frame", "_http", "_stream"},
+    "tensorwire._async_http": {"_address", "_exchange", "_limit", "_frame", "_http", "_stream"},
     "tensorwire._preview": set(),
     "tensorwire._into": {"_memory", "_messages", "_decode", "_preview", "errors"},
     "tensorwire._many": {"_messages"},
