@@ -1,4 +1,5 @@
 cdef class Head:
+    cdef bytes text             # of the last head, if nothing was wrong with it
     cdef bytes method
     cdef bytes url
     cdef bytes content_type

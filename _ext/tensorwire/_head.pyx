@@ -14,7 +14,13 @@ cdef class Head:
     """
 
     cdef str parse(self, bytes text):
-        """Read a whole head, up to its empty line; returns what is wrong with it, or None."""
+        """Read a whole head, up to its empty line; returns what is wrong with it, or None.
+
+        A client that keeps its connection mostly sends the same head again, which then still says the same.
+        """
+        if text == self.text:
+            return None
+        self.text = None
         self.method = self.url = self.content_type = self.content_length = self.deadline = None
         self.fields = []
         self.chunked = self.expects = self.complete = False
@@ -31,6 +37,7 @@ cdef class Head:
         cdef Py_ssize_t end = text.find(b"\r\n")  # of the request line; parser.get_http_version() formats a string
         self.old_http = end > 3 and text[end - 3:end] == b"1.0"
         self.method = parser.get_method()
+        self.text = text
         return None
 
     cdef Py_ssize_t body_nbytes(self) noexcept:

@@ -47,6 +47,7 @@ cdef class _Connection(Link):
     cdef Budget budget
     cdef object transport
     cdef Head parsed                # the head at hand, or the last one
+    cdef bint named                 # the head at hand is parsed; a request may be refused before it is
     cdef State state
     cdef bytearray head             # never resized: the loop holds an export of it while it reads
     cdef Py_ssize_t filled          # bytes of `head` in use
@@ -149,6 +150,7 @@ cdef class _Connection(Link):
         cdef Py_ssize_t size = end + 4 - start
         cdef Head parsed = self.parsed
         problem = parsed.parse(PyBytes_FromStringAndSize(start, size))
+        self.named = problem is None
         if problem is not None:
             self.refuse(400, f"not an HTTP/1.1 request: {problem}")
             return False
@@ -210,12 +212,13 @@ cdef class _Connection(Link):
     cdef Exchange new_exchange(self):
         cdef Exchange exchange = Exchange.__new__(Exchange)
         cdef Head parsed = self.parsed
-        exchange.method = parsed.method or b""
-        exchange.path = parsed.url or b""
-        exchange.fields = parsed.fields or []
-        exchange.deadline = parsed.deadline
-        # The next head may be refused before it is parsed; its log must not name this one.
-        parsed.method = parsed.url = parsed.deadline = parsed.fields = None
+        if self.named:
+            exchange.method, exchange.path, exchange.deadline = parsed.method, parsed.url, parsed.deadline
+            exchange.fields = parsed.fields
+            self.named = False
+        else:
+            exchange.method = exchange.path = b""
+            exchange.fields = []
         exchange.started = perf_counter()
         exchange.link = self
         self.exchange = exchange

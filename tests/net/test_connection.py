@@ -29,6 +29,32 @@ def test_keep_alive(play: Callable[[Scenario], Echo]) -> None:
     assert play(scenario).log == [200, 200, 200]
 
 
+def test_heads_that_repeat_and_heads_that_change(play: Callable[[Scenario], Echo]) -> None:
+    async def scenario(peer: Peer) -> None:
+        small = bytes(tw.encode(tw.Request({"x": np.arange(3)})))
+        plans = [(REQUEST, b"/a"), (REQUEST, b"/a"), (small, b"/a"), (small, b"/b"), (REQUEST, b"/a"), (REQUEST, b"/a")]
+        for body, path in plans:
+            await peer.send(post(body, path=path))
+            assert (await peer.answer())[0] == 200
+        seen = peer.handler.exchanges
+        assert [(exchange.body_nbytes, exchange.path) for exchange in seen] == [(len(b), p) for b, p in plans]
+        assert all(exchange.headers[b"content-length"] == b"%d" % exchange.body_nbytes for exchange in seen)
+
+    play(scenario)
+
+
+def test_a_bad_head_is_bad_each_time(play: Callable[[Scenario], Echo]) -> None:
+    for _ in range(2):
+
+        async def scenario(peer: Peer) -> None:
+            await peer.send(post())
+            assert (await peer.answer())[0] == 200
+            await peer.send(b"rubbish\r\n\r\n")
+            assert (await peer.error())[0] == 400
+
+        play(scenario)
+
+
 def test_every_byte_on_its_own(play: Callable[[Scenario], Echo]) -> None:
     async def scenario(peer: Peer) -> None:
         small = bytes(tw.encode(tw.Request({"x": np.arange(3)})))
