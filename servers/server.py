@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from tensorwire._budget import Budget
 from tensorwire._net import Connection
@@ -105,7 +106,9 @@ class App:
         loop, sock = self._loop, listener.sock.dup()
         # The loop listens once more, with a backlog of 100 unless told.
         if listener.unix:
-            return await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG)
+            # Since 3.13 the loop would remove the socket's file when it closes; `Listener` knows whose the file is.
+            keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+            return await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG, **keep)
         return await loop.create_server(
             self._connection,
             sock=sock,

@@ -12,6 +12,9 @@ import pytest
 __all__ = ["Authority", "client_context"]
 
 
+KEY_USAGE = ("-addext", "keyUsage=critical,digitalSignature,keyCertSign")  # Python 3.13 and newer ask a root for it
+
+
 class Authority:
     """A root in a folder: ``root``, and certificates that it has signed."""
 
@@ -21,7 +24,9 @@ class Authority:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.root, self._key = folder / f"{name}.pem", folder / f"{name}.key"
-        _openssl("req", "-x509", *_new_key(self._key), "-out", self.root, "-days", "2", "-subj", f"/CN={name}")
+        _openssl(
+            "req", "-x509", *_new_key(self._key), "-out", self.root, "-days", "2", "-subj", f"/CN={name}", *KEY_USAGE
+        )
 
     def issue(self, name: str) -> tuple[Path, Path]:
         """Certificate and key for 127.0.0.1, ::1 and localhost; ``name`` is the subject."""
