@@ -15,7 +15,6 @@ from socket import (
     AF_INET,
     AF_UNIX,
     IPPROTO_TCP,
-    MSG_WAITALL,
     SO_RCVBUF,
     SO_SNDBUF,
     SOCK_STREAM,
@@ -25,6 +24,7 @@ from socket import (
 )
 
 from bench.children import running
+from tensorwire.servers.doctor.peer import receive
 
 _HUGE_PAGE = 1 << 21
 _PAGE = 4096
@@ -40,17 +40,6 @@ def warm_block(nbytes: int) -> memoryview:
     for start in range(0, nbytes, _PAGE):
         view[start] = 1
     return view
-
-
-def receive(sock: socket, block: memoryview) -> bool:
-    """Fill the block; False at the end of the stream."""
-    got = 0
-    while got < len(block):
-        count = sock.recv_into(block[got:], 0, MSG_WAITALL)
-        if not count:
-            return False
-        got += count
-    return True
 
 
 def tune(sock: socket, buffer: int) -> None:
