@@ -77,7 +77,7 @@ class Check:
     def asked(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
         """The outputs to compute for those that the request names: all when it names none.
 
-        Raises RequestError 404 for an output that the signature does not have.
+        Raises RequestError 400 for an output that the signature does not have.
         """
         if not outputs:
             return self.outputs
@@ -90,7 +90,7 @@ class Check:
     def results(self, found: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Array]:
         """The outputs asked for, in that order, as arrays (copied only when they are not arrays yet).
 
-        Raises RequestError 404 when an undeclared output is not there, LookupError when a declared one is
+        Raises RequestError 400 when an undeclared output is not there, LookupError when a declared one is
         not.
         """
         results = {}
@@ -168,7 +168,7 @@ def _dtype_name(dtype: np.dtype[Any] | None) -> str:
 
 
 def _unknown_output(name: str, known: Iterable[str]) -> RequestError:
-    return RequestError(404, f"unknown output {quoted(name)}: the model has {_listed(known)}")
+    return RequestError(400, f"unknown output {quoted(name)}: the model has {_listed(known)}")
 
 
 def _count(n: int) -> str:

@@ -39,6 +39,6 @@ class EchoModel(Model):
                 results[name] = arrays[place]
             else:
                 raise RequestError(
-                    404, f"unknown output {quoted(name)}: {len(arrays)} tensors came to be echoed"
+                    400, f"unknown output {quoted(name)}: {len(arrays)} tensors came to be echoed"
                 )
         return results

@@ -127,7 +127,7 @@ def test_echo_returns_the_very_arrays() -> None:
     assert found["y"] is B
     with pytest.raises(RequestError, match="unknown output 'z': 1 tensors came") as caught:
         model.run("", {"a": A}, ("y", "z"))
-    assert caught.value.code == 404
+    assert caught.value.code == 400
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_metadata(send: Send) -> None:
         (tw.Request({"z": X}), 400, ["unknown input 'z'", "'x'"]),
         (tw.Request({}), 400, ["'x'"]),
         (tw.Request([X, X]), 400, ["2 inputs", "'x'"]),
-        (tw.Request({"x": X}, ["nope"]), 404, ["unknown output 'nope'", "'twice'", "'sums'"]),
+        (tw.Request({"x": X}, ["nope"]), 400, ["unknown output 'nope'", "'twice'", "'sums'"]),
         (tw.Request({"x": X}, model="other"), 404, ["'other'", "'compute'"]),
         (tw.Request({"x": X}, version=7), 404, ["version 7"]),
         (tw.Request({"x": X}, signature="other"), 404, ["'other'"]),

@@ -113,7 +113,7 @@ def test_outputs_default_to_all_and_unknown_ones_are_404() -> None:
     assert TWO.asked(("z",)) == ("z",)
     with pytest.raises(RequestError, match="unknown output 'q': the model has 'y', 'z'") as caught:
         TWO.asked(("y", "q"))
-    assert caught.value.code == 404
+    assert caught.value.code == 400
 
 
 def test_undeclared_sides_take_anything() -> None:
@@ -150,7 +150,7 @@ def test_a_missing_result_is_the_models_fault_if_declared_and_the_requests_if_no
         TWO.results({"y": A}, ("y", "z"))
     with pytest.raises(RequestError, match="unknown output 'z': the model has 'y'") as caught:
         OPEN.results({"y": A}, ("z",))
-    assert caught.value.code == 404
+    assert caught.value.code == 400
 
 
 def test_a_long_list_of_names_is_cut() -> None:
