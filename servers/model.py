@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -88,6 +89,8 @@ class Model(ABC):
     ``engine`` names the software for people, such as 'onnxruntime 1.31.1 (CPU)'. ``inline`` says that ``run``
     takes microseconds, never blocks, and may run on the event loop's thread. ``concurrency`` is how many
     ``run`` calls may be under way at once, in as many threads; ``run`` must be safe for that many.
+    ``device`` is where it computes: 'cpu', 'cuda:0'. ``facts`` is what else people may want to know of the file,
+    by name: producer, opset, build; ``tensorwire inspect`` shows it.
     """
 
     name: str
@@ -98,6 +101,8 @@ class Model(ABC):
     default_signature: str = DEFAULT_SIGNATURE
     inline: bool = False
     concurrency: int = 1
+    device: str = "cpu"
+    facts: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:

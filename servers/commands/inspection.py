@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import tensorwire
-from tensorwire.servers.commands.onnx_file import onnx_facts
+from tensorwire import TensorSpec
+from tensorwire.servers.commands.model_options import (
+    AllowPickle,
+    CustomOps,
+    EngineName,
+    EngineOption,
+    Inputs,
+    Outputs,
+    engine_options,
+)
 from tensorwire.servers.commands.values import connect, dtype_text, shape_text, shown, size_text
+from tensorwire.servers.model import Model
 
 EXAMPLES = """Examples:
 
     tensorwire inspect model.onnx
+
+    tensorwire inspect saved_model/
+
+    tensorwire inspect graph.pb --outputs policy,value
 
     tensorwire inspect http://127.0.0.1:9000
 """
@@ -27,43 +40,66 @@ _SCHEMES = ("http://", "https://", "unix:")
 
 def inspect(
     target: Annotated[str, typer.Argument(metavar="PATH|URL", help="A model, or a server that runs one.")],
+    engine: EngineName = None,
+    option: EngineOption = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
+    custom_op_path: CustomOps = None,
+    allow_pickle: AllowPickle = False,
 ) -> None:
-    """Show a model's inputs and outputs."""
+    """Show a model's inputs and outputs, of every signature, and what its file says of itself."""
+    console = Console(highlight=False)
     if target.startswith(_SCHEMES):
         with connect(target) as client:
             metadata = client.metadata()
-        _print(metadata, {"server": metadata.server})
-    else:
-        metadata, facts = _load(Path(target))
-        _print(metadata, facts)
-
-
-def _load(path: Path) -> tuple[tensorwire.Metadata, dict[str, str]]:
-    from tensorwire.servers.engines.registry import load_model
-
-    model = load_model(path)
+        about = {"model": metadata.name, "version": metadata.version, "description": metadata.description}
+        _print_facts(console, about | {"server": metadata.server})
+        _print_specs(console, metadata.inputs, metadata.outputs)
+        return
+    options = engine_options(
+        option, inputs=inputs, outputs=outputs, custom_ops=custom_op_path, allow_pickle=allow_pickle
+    )
+    model = _load(Path(target), engine, options)
     try:
-        facts = {"engine": model.engine}
-        if path.suffix.lower() == ".onnx":
-            facts |= onnx_facts(path)
-        if path.is_file():
-            facts["size"] = size_text(path.stat().st_size)
-        signature = model.signatures[model.default_signature]
-        metadata = tensorwire.Metadata(
-            model.name, model.version, "", model.description, signature.inputs, signature.outputs
-        )
-        return metadata, facts
+        _print_model(console, Path(target), model)
     finally:
         model.close()
 
 
-def _print(metadata: tensorwire.Metadata, facts: Mapping[str, str]) -> None:
-    console = Console(highlight=False)
-    about = {"model": metadata.name, "version": metadata.version, "description": metadata.description}
-    for key, value in (about | dict(facts)).items():
+def _load(path: Path, engine: str | None, options: Mapping[str, Any]) -> Model:
+    from tensorwire.servers.engines.registry import load_model
+
+    return load_model(path, engine=engine, options=options)
+
+
+def _print_model(console: Console, path: Path, model: Model) -> None:
+    about = {
+        "model": model.name,
+        "version": model.version,
+        "description": model.description,
+        "engine": model.engine,
+    }
+    size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file())
+    _print_facts(console, about | dict(model.facts) | {"size": size_text(size)})
+    several = len(model.signatures) > 1
+    for name, signature in model.signatures.items():
+        if several:
+            default = " (the default)" if name == model.default_signature else ""
+            console.print(Text(f"signature {shown(name)}{default}"), soft_wrap=True)
+        _print_specs(console, signature.inputs, signature.outputs)
+
+
+def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
+    for key, value in facts.items():
         if value:
             console.print(Text(f"{key}: {shown(value)}"), soft_wrap=True)
-    specs = [("input", spec) for spec in metadata.inputs] + [("output", spec) for spec in metadata.outputs]
+
+
+def _print_specs(console: Console, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    specs = [("input", spec) for spec in inputs] + [("output", spec) for spec in outputs]
+    if not specs:
+        console.print("inputs and outputs: not declared")
+        return
     described = any(spec.description for _, spec in specs)
     table = Table("")
     for title in ("name", "dtype", "shape", *(["description"] if described else [])):
@@ -72,7 +108,4 @@ def _print(metadata: tensorwire.Metadata, facts: Mapping[str, str]) -> None:
         cells = [spec.name, dtype_text(spec.dtype), shape_text(spec.shape)]
         cells += [spec.description] if described else []
         table.add_row(kind, *(Text(shown(cell)) for cell in cells))
-    if specs:
-        console.print(table)
-    else:
-        console.print("inputs and outputs: not declared")
+    console.print(table)

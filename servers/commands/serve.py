@@ -8,10 +8,21 @@ import re
 import resource
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tensorwire.servers.commands.model_options import (
+    AllowPickle,
+    CustomOps,
+    Device,
+    EngineName,
+    EngineOption,
+    Inputs,
+    Outputs,
+    Threads,
+    engine_options,
+)
 from tensorwire.servers.commands.values import UserError, parse_size, shown, spec_text
 
 if TYPE_CHECKING:
@@ -104,15 +115,14 @@ def serve(
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Time for requests in flight when stopping.")
     ] = 30.0,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads of one model run. Default: the engine's.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What runs the model. Default: found by the file.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the engine; may be repeated.")
-    ] = None,
+    threads: Threads = None,
+    device: Device = None,
+    engine: EngineName = None,
+    option: EngineOption = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
+    custom_op_path: CustomOps = None,
+    allow_pickle: AllowPickle = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
     access_log: Annotated[bool, typer.Option(help="One line on standard error for each request.")] = True,
 ) -> None:
@@ -121,16 +131,22 @@ def serve(
     from tensorwire.servers.app import serve_model
     from tensorwire.servers.engines.echo import EchoModel
 
-    if echo and (path or engine or option or threads):
-        raise UserError("--echo is a model of its own: it takes no PATH, --engine, --option or --threads")
+    options = engine_options(
+        option,
+        threads=threads,
+        device=device,
+        inputs=inputs,
+        outputs=outputs,
+        custom_ops=custom_op_path,
+        allow_pickle=allow_pickle,
+    )
+    if echo and (path or engine or options):
+        raise UserError("--echo is a model of its own: it takes no PATH, and no option of how to load one")
     for address in listen or ():
         try:
             parse_address(address)
         except ValueError as error:
             raise UserError(f"--listen: {error}") from None
-    engine_options: dict[str, Any] = dict(map(_key_value, option or ()))
-    if threads is not None:
-        engine_options["intra_op_num_threads"] = threads
     limits: dict[str, int] = {}
     if memory_limit is not None:
         limits["memory_limit"] = parse_size(memory_limit, "--memory-limit")
@@ -162,19 +178,12 @@ def serve(
         idle_timeout=_seconds(idle_timeout, "--idle-timeout"),
         drain_timeout=drain_timeout,
         engine=engine,
-        engine_options=engine_options,
+        engine_options=options,
         on_ready=on_ready,
         **limits,
     )
     if not finished:
         raise typer.Exit(1)
-
-
-def _key_value(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise UserError(f"--option: {text!r} is not KEY=VALUE")
-    return key, value
 
 
 def _mode(text: str | None) -> int | None:

@@ -6,7 +6,6 @@ over its own buffers, each of which owns its memory: https://github.com/microsof
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from tensorwire._messages import TensorSpec
+from tensorwire.servers.engines.onnx_file import onnx_facts
+from tensorwire.servers.engines.options import Options
 from tensorwire.servers.model import DEFAULT_SIGNATURE, Array, Model, ModelError, RequestError, Signature
 
 __all__ = ["ENGINE", "OrtEngine", "OrtModel", "available_providers"]
@@ -44,7 +45,6 @@ _ML_DTYPES = {
 _IN_PLACE = 0x0001 | 0x0100  # numpy's flags C_CONTIGUOUS and ALIGNED
 _NO_VERSION = (0, 2**63 - 1)  # what ONNX Runtime reports when the file does not say
 _FATAL = 4  # log severity: errors arrive as exceptions, and a client's mistake is not the console's business
-_MOST_THREADS = 4  # ONNX Runtime itself runs one request on several cores
 
 
 class OrtEngine:
@@ -68,21 +68,20 @@ class OrtEngine:
             raise ModelError(
                 f"{path}: ONNX Runtime is not installed; run: pip install 'tensorwire[onnx]'"
             ) from None
-        given = dict(options)
+        given = Options(self.name, options)
         session_options = ort.SessionOptions()
         session_options.log_severity_level = _FATAL
         for key in ("intra_op_num_threads", "inter_op_num_threads"):
-            setattr(session_options, key, _whole(key, given.pop(key, 0)))
+            setattr(session_options, key, given.whole(key))
         # Idle threads that spin take cores from the event loop and from each other. Without, two requests at
         # once took 30 % less time each on two cores, and one every 2 ms a fourth of the processor time.
-        spin = str(_whole("allow_spinning", given.pop("allow_spinning", 0)))
+        spin = str(int(given.flag("allow_spinning")))
         session_options.add_session_config_entry("session.intra_op.allow_spinning", spin)
         session_options.add_session_config_entry("session.inter_op.allow_spinning", spin)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        concurrency = _whole("concurrency", given.pop("concurrency", 0)) or min(_MOST_THREADS, cores)
-        providers = _providers(given.pop("providers", "CPUExecutionProvider"), ort.get_available_providers())
-        if given:
-            raise ModelError(f"{path}: the onnx engine has no option {', '.join(given)}")
+        concurrency = given.concurrency()
+        providers = given.names("providers", "CPUExecutionProvider")
+        _check_providers(providers, ort.get_available_providers())
+        given.end(path)
         try:
             session = ort.InferenceSession(str(path), session_options, providers=providers, enable_fallback=0)
         except Exception as error:
@@ -118,6 +117,7 @@ class OrtModel(Model):
         device = session.get_providers()[0].removesuffix("ExecutionProvider")
         self.engine = f"onnxruntime {ort.__version__} ({device})"
         self.concurrency = concurrency
+        self.facts = onnx_facts(path)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         self.signatures = {DEFAULT_SIGNATURE: _signature(path, inputs, outputs)}
         self._session: Any = session
@@ -268,22 +268,10 @@ def _description(meta: Any) -> str:
     return f"{text} {producer}".strip()
 
 
-def _whole(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = -1
-    if number < 0:
-        raise ModelError(f"option {name} is a number, 0 or more, not {value!r}")
-    return number
-
-
-def _providers(asked: str | Sequence[str], available: Sequence[str]) -> list[str]:
-    names = [name.strip() for name in asked.split(",")] if isinstance(asked, str) else list(asked)
+def _check_providers(names: Sequence[str], available: Sequence[str]) -> None:
     for name in names:
         if name not in available:
             raise ModelError(f"no execution provider {name!r}: this ONNX Runtime has {', '.join(available)}")
-    return names
 
 
 def _load_failure(path: Path, text: str, version: str) -> str:

@@ -15,10 +15,10 @@ import pytest
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.cli import main
-from tensorwire.servers.commands.onnx_file import onnx_facts
 from tensorwire.servers.commands.values import UserError, describe, parse_size, shown, size_text
 from tensorwire.servers.embedded import DIGITS
 from tensorwire.servers.engines.function import FunctionModel
+from tensorwire.servers.engines.onnx_file import onnx_facts
 from tensorwire.servers.fronts.limits import Limits
 
 COMMANDS = ["serve", "infer", "bench", "doctor", "inspect", "version"]
