@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorwire import Client, TensorSpec
+from tensorwire.servers.spec_text import dtype_text, shape_text
 
 __all__ = [
     "UserError",
@@ -62,17 +62,6 @@ def size_text(nbytes: int) -> str:
             break
         value /= 1000
     return f"{nbytes:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
-
-
-def dtype_text(dtype: np.dtype[Any] | None) -> str:
-    if dtype is None:
-        return "any"
-    return "string" if dtype.kind == "O" else dtype.name
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """'[?, 3, 224, 224]': a question mark where any size will do."""
-    return "[" + ", ".join("?" if n < 0 else str(n) for n in shape) + "]"
 
 
 def spec_text(spec: TensorSpec) -> str:
