@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import typer
 
-from tensorwire.errors import TensorwireError
 from tensorwire.servers.commands import bench, doctor, infer, inspection, serve, version
-from tensorwire.servers.commands.values import UserError
+from tensorwire.servers.commands.program import run_program
 
 __all__ = ["app", "main"]
 
@@ -31,19 +30,5 @@ app.command(epilog=version.EXAMPLES)(version.version)
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line (default: sys.argv[1:]); returns the exit code."""
-    try:
-        command = typer.main.get_command(app)
-        args = sys.argv[1:] if args is None else list(args)
-        result = command.main(args or ["--help"], prog_name="tensorwire", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except typer.TyperException as error:
-        return _fail(error.format_message())
-    except (UserError, TensorwireError, OSError) as error:
-        return _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-
-
-def _fail(message: str) -> int:
-    print("tensorwire: " + " ".join(message.split()), file=sys.stderr)
-    return 2
+    args = sys.argv[1:] if args is None else args
+    return run_program(app, "tensorwire", args or ["--help"])

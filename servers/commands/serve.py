@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-import resource
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +20,13 @@ from tensorwire.servers.commands.model_options import (
     Threads,
     engine_options,
 )
-from tensorwire.servers.commands.values import UserError, parse_size, shown, spec_text
+from tensorwire.servers.commands.startup import (
+    banner,
+    check_addresses,
+    raise_descriptor_limit,
+    set_up_logging,
+)
+from tensorwire.servers.commands.values import UserError, parse_size
 
 if TYPE_CHECKING:
     from tensorwire.servers.app import App
@@ -127,7 +130,6 @@ def serve(
     access_log: Annotated[bool, typer.Option(help="One line on standard error for each request.")] = True,
 ) -> None:
     """Serve a model until it is stopped with Ctrl-C or SIGTERM."""
-    from tensorwire.servers.address import parse_address
     from tensorwire.servers.app import serve_model
     from tensorwire.servers.engines.echo import EchoModel
 
@@ -142,11 +144,7 @@ def serve(
     )
     if echo and (path or engine or options):
         raise UserError("--echo is a model of its own: it takes no PATH, and no option of how to load one")
-    for address in listen or ():
-        try:
-            parse_address(address)
-        except ValueError as error:
-            raise UserError(f"--listen: {error}") from None
+    check_addresses(listen or ())
     limits: dict[str, int] = {}
     if memory_limit is not None:
         limits["memory_limit"] = parse_size(memory_limit, "--memory-limit")
@@ -154,12 +152,12 @@ def serve(
         limits["max_connections"] = max_connections
     if tls_cert is None and (tls_key or tls_client_ca):
         raise UserError("--tls-key and --tls-client-ca need --tls-cert")
-    _raise_descriptor_limit()
-    _set_up_logging(quiet, access_log)
+    raise_descriptor_limit()
+    set_up_logging(logging.WARNING if quiet else logging.INFO, access_log and not quiet)
 
     def on_ready(app: App) -> None:
         if not quiet:
-            print(_banner(app, path is None and not echo), flush=True)
+            print(banner(app, "embedded: no model was named" if path is None and not echo else ""), flush=True)
 
     finished = serve_model(
         EchoModel() if echo else path,
@@ -198,30 +196,3 @@ def _seconds(value: float, option: str) -> float:
     if not value > 0:
         raise UserError(f"{option} must be above 0, is {value:g}")
     return value
-
-
-def _raise_descriptor_limit() -> None:
-    """As many descriptors as the system lets this process have: shells and systemd start with 1024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _banner(app: App, embedded: bool) -> str:
-    metadata = app.service.metadata()
-    inputs = ", ".join(spec_text(spec) for spec in metadata.inputs) or "anything"
-    outputs = ", ".join(spec_text(spec) for spec in metadata.outputs) or "anything"
-    named = ", embedded: no model was named" if embedded else ""
-    about = f"{shown(metadata.name)} ({app.service.models[0].engine}{named})"
-    return f"listening on {' '.join(app.urls)} (Ctrl-C to stop)\nserving {about}: {inputs} -> {outputs}"
-
-
-def _set_up_logging(quiet: bool, access_log: bool) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
-    if quiet or not access_log:
-        logging.getLogger("tensorwire.access").setLevel(logging.WARNING)

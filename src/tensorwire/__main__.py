@@ -1,23 +1,31 @@
-"""The command ``tensorwire`` and ``python -m tensorwire``: loads the command line, which is an extra."""
+"""The commands and ``python -m tensorwire``: load a command line, which is an extra."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the command line; returns the exit code, 2 when a package that it needs is not installed."""
-    try:
+    """Run ``tensorwire``; returns the exit code, 2 when a package that it needs is not installed."""
+
+    def load() -> Callable[[], int]:
         from tensorwire.servers.cli import main as run
 
-        return run()
+        return run
+
+    return _run("tensorwire", load)
+
+
+def _run(name: str, load: Callable[[], Callable[[], int]]) -> int:
+    try:
+        return load()()
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] == "tensorwire":
             raise
-        text = f"the command line needs {error.name}: pip install 'tensorwire[serve]'"
-        print(f"tensorwire: {text}", file=sys.stderr)
+        print(f"{name}: the command line needs {error.name}: pip install 'tensorwire[serve]'", file=sys.stderr)
         return 2
 
 

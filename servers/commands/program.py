@@ -1,0 +1,32 @@
+"""Running a command line: its exit code, and one line on standard error for a user's mistake."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from tensorwire.errors import TensorwireError
+from tensorwire.servers.commands.values import UserError
+
+__all__ = ["run_program"]
+
+
+def run_program(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> int:
+    """Run a program by its arguments (default: sys.argv[1:]); returns the exit code, 2 for a user's mistake."""
+    try:
+        command = typer.main.get_command(app)
+        result = command.main(sys.argv[1:] if args is None else list(args), prog_name=name, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.TyperException as error:
+        return _fail(name, error.format_message())
+    except (UserError, TensorwireError, OSError) as error:
+        return _fail(name, str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _fail(name: str, message: str) -> int:
+    print(f"{name}: " + " ".join(message.split()), file=sys.stderr)
+    return 2

@@ -1,0 +1,53 @@
+"""What every command that serves does before it serves, and what it says when it listens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tensorwire.servers.commands.values import UserError, shown, spec_text
+
+if TYPE_CHECKING:
+    from tensorwire.servers.app import App
+
+__all__ = ["banner", "check_addresses", "raise_descriptor_limit", "set_up_logging"]
+
+
+def check_addresses(listen: Iterable[str]) -> None:
+    """Raises UserError for an address that is none, before anything is loaded."""
+    from tensorwire.servers.address import parse_address
+
+    for address in listen:
+        try:
+            parse_address(address)
+        except ValueError as error:
+            raise UserError(f"--listen: {error}") from None
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets this process have: shells and systemd start with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def set_up_logging(level: int, access_log: bool) -> None:
+    """Log to standard error from ``level`` on, with a line for each request when ``access_log`` is True."""
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
+    if not access_log:
+        logging.getLogger("tensorwire.access").setLevel(logging.WARNING)
+
+
+def banner(app: App, remark: str = "") -> str:
+    """Where it listens and what it serves, in two lines."""
+    metadata = app.service.metadata()
+    inputs = ", ".join(spec_text(spec) for spec in metadata.inputs) or "anything"
+    outputs = ", ".join(spec_text(spec) for spec in metadata.outputs) or "anything"
+    engine = ", ".join(filter(None, [app.service.models[0].engine, remark]))
+    about = f"{shown(metadata.name)} ({engine})"
+    return f"listening on {' '.join(app.urls)} (Ctrl-C to stop)\nserving {about}: {inputs} -> {outputs}"
