@@ -1,0 +1,115 @@
+"""The flags and environment variables that GraphPipe's own servers share, for commands that stand in for them.
+
+Of https://github.com/oracle/graphpipe-go, cmd/graphpipe-tf and cmd/graphpipe-onnx. A flag wins over its variable, and
+that over the default.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import tensorwire
+from tensorwire.servers.commands.startup import banner, check_addresses, raise_descriptor_limit, set_up_logging
+from tensorwire.servers.commands.values import UserError, size_text
+from tensorwire.servers.repository.download import fetch, is_url, plain_url
+
+if TYPE_CHECKING:
+    from tensorwire.servers.app import App
+
+__all__ = ["Cache", "CacheDir", "Listen", "Verbose", "Version", "local_file", "prepare", "serve_file"]
+
+_log = logging.getLogger("tensorwire.model")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"version {tensorwire.__version__}")
+        raise typer.Exit
+
+
+Listen = Annotated[
+    str,
+    typer.Option("--listen", "-l", metavar="ADDRESS", help="host:port; 0.0.0.0:9000 is open to the network."),
+]
+Cache = Annotated[
+    bool,
+    typer.Option("--cache", "-c", envvar="GP_CACHE", help="Accepted, with a warning: results are not cached."),
+]
+CacheDir = Annotated[Path, typer.Option("--cache-dir", "-d", metavar="FOLDER", help="Where models from URLs are kept.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and a line for each request.")]
+Version = Annotated[
+    bool, typer.Option("--version", "-V", help="Show the version.", is_eager=True, callback=_print_version)
+]
+
+
+def local_file(text: str, cache_dir: Path) -> Path:
+    """The file that a flag names: a path, or an http(s) URL whose file is fetched into ``cache_dir`` first.
+
+    Its SHA-256 is logged. Raises UserError for a path that does not exist, ModelError for a failed download.
+    """
+    if not is_url(text):
+        path = Path(text).expanduser()
+        if not path.exists():
+            raise UserError(f"no such file: {text}")
+        return path
+    with _Meter() as meter:
+        found = fetch(text, cache_dir.expanduser(), progress=meter.show)
+    _log.info("%s: %s, %s, SHA-256 %s", plain_url(text), found.how, size_text(found.nbytes), found.sha256)
+    if found.how == "not checked":
+        _log.warning("%s could not be reached: its kept copy is served", plain_url(text))
+    return found.path
+
+
+def serve_file(path: Path, *, engine: str, options: Mapping[str, Any], listen: str, cache: bool) -> None:
+    """Serve a model until SIGTERM or Ctrl-C. Raises ModelError and ListenError, typer.Exit when it was cut short."""
+    from tensorwire.servers.app import serve_model
+
+    raise_descriptor_limit()
+    if cache:
+        _log.warning("--cache: results are not cached, every request is computed")
+
+    def on_ready(app: App) -> None:
+        print(banner(app), flush=True)
+
+    if not serve_model(path, listen=listen, engine=engine, engine_options=options, on_ready=on_ready):
+        raise typer.Exit(1)
+
+
+def prepare(listen: str, verbose: bool) -> None:
+    """Check the address and set up logging: before a model is fetched or loaded. Raises UserError."""
+    check_addresses([listen])
+    set_up_logging(logging.DEBUG if verbose else logging.INFO, access_log=verbose)
+
+
+class _Meter:
+    """A bar of a download on a terminal, or nothing."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> _Meter:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+            self._bar = Progress(
+                BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True), transient=True
+            )
+            self._task = self._bar.add_task("")
+            self._bar.start()
+        return self
+
+    def show(self, done: int, expected: int | None) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=expected)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
