@@ -28,13 +28,18 @@ cdef enum:
 cdef struct Block:
     uint8_t *data
     size_t capacity
+    unlock_pages unlock
 
 cdef Block[POOL_SLOTS] pool     # oldest first
 cdef int pool_count = 0
 cdef size_t pool_bytes = 0
 cdef size_t pool_cap = 256 << 20
 
+cdef lock_pages lock_function = NULL
+cdef unlock_pages unlock_function = NULL
+
 cdef Py_ssize_t live_chunks = 0, live_bytes = 0, reused = 0, mapped = 0, holds = 0
+cdef Py_ssize_t locked_bytes = 0, lock_failures = 0, lock_error = 0
 
 
 cdef size_t capacity_for(size_t n) noexcept nogil:
@@ -70,11 +75,40 @@ cdef uint8_t *new_block(size_t capacity) noexcept nogil:
     return <uint8_t *>data
 
 
-cdef void free_block(uint8_t *data, size_t capacity) noexcept nogil:
-    if capacity >= HUGE_PAGE:
-        munmap(data, capacity)
-    else:
+cdef unlock_pages lock_block(uint8_t *data, size_t capacity) noexcept:
+    """Page-lock a mapped block if that is asked for; returns what unlocks it, NULL when it stays as it was."""
+    global locked_bytes, lock_failures, lock_error
+    cdef lock_pages lock = lock_function
+    cdef unlock_pages unlock = unlock_function
+    cdef int error
+    if lock == NULL or capacity < HUGE_PAGE:
+        return NULL
+    with nogil:  # the driver brings every page in, which takes as long as writing them
+        error = lock(data, capacity, 0)
+    if error:
+        lock_failures += 1
+        lock_error = error
+        return NULL
+    locked_bytes += capacity
+    return unlock
+
+
+cdef void free_block(uint8_t *data, size_t capacity, unlock_pages unlock) noexcept:
+    global locked_bytes, lock_failures, lock_error
+    cdef int error
+    if capacity < HUGE_PAGE:
         free(data)
+        return
+    if unlock != NULL:
+        error = unlock(data)
+        if error:
+            # A mapping that the driver still knows is kept for good: it would take a later one at the same address for
+            # this one, and copy from pages that are gone.
+            lock_failures += 1
+            lock_error = error
+            return
+        locked_bytes -= capacity
+    munmap(data, capacity)
 
 
 cdef void pool_remove(int i) noexcept:
@@ -84,7 +118,7 @@ cdef void pool_remove(int i) noexcept:
     memmove(&pool[i], &pool[i + 1], (pool_count - i) * sizeof(Block))
 
 
-cdef uint8_t *pool_take(size_t need, size_t *capacity) noexcept:
+cdef uint8_t *pool_take(size_t need, size_t *capacity, unlock_pages *unlock) noexcept:
     """The smallest waiting block that holds `need` without wasting more than an eighth."""
     cdef int i, best = -1
     cdef size_t most = need + need // 8
@@ -95,6 +129,7 @@ cdef uint8_t *pool_take(size_t need, size_t *capacity) noexcept:
         return NULL
     cdef uint8_t *data = pool[best].data
     capacity[0] = pool[best].capacity
+    unlock[0] = pool[best].unlock
     pool_remove(best)
     return data
 
@@ -105,19 +140,20 @@ cdef void pool_evict(size_t room) noexcept:
     while pool_count and pool_bytes > room:
         oldest = pool[0]
         pool_remove(0)
-        free_block(oldest.data, oldest.capacity)
+        free_block(oldest.data, oldest.capacity, oldest.unlock)
 
 
-cdef void pool_give(uint8_t *data, size_t capacity) noexcept:
+cdef void pool_give(uint8_t *data, size_t capacity, unlock_pages unlock) noexcept:
     global pool_count, pool_bytes
     if capacity > pool_cap:
-        free_block(data, capacity)
+        free_block(data, capacity, unlock)
         return
     pool_evict(pool_cap - capacity)
-    if pool_count == POOL_SLOTS:
+    while pool_count == POOL_SLOTS:  # while: what unlocks may let other threads in
         pool_evict(pool_bytes - 1)
     pool[pool_count].data = data
     pool[pool_count].capacity = capacity
+    pool[pool_count].unlock = unlock
     pool_count += 1
     pool_bytes += capacity
 
@@ -138,13 +174,15 @@ cdef class Chunk:
             raise ValueError(f"a Chunk's size is 0 or more bytes, not {nbytes}")
         cdef size_t capacity = capacity_for(nbytes)
         if capacity >= SMALL:
-            self.data = pool_take(capacity, &capacity)
+            self.data = pool_take(capacity, &capacity, &self.unlock)
             reused += self.data != NULL
         if self.data == NULL:
             self.data = new_block(capacity)
             if self.data == NULL:
                 raise MemoryError(f"no memory for a Chunk of {nbytes} bytes")
             mapped += capacity >= HUGE_PAGE
+        if self.unlock == NULL:
+            self.unlock = lock_block(self.data, capacity)
         self.capacity = capacity
         self.nbytes = nbytes
         live_chunks += 1
@@ -159,9 +197,9 @@ cdef class Chunk:
         if self.budget is not None:
             self.budget.credit(self.nbytes)
         if self.capacity >= SMALL:
-            pool_give(self.data, self.capacity)
+            pool_give(self.data, self.capacity, self.unlock)
         else:
-            free_block(self.data, self.capacity)
+            free(self.data)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.data, self.nbytes, 0, flags)
@@ -234,11 +272,16 @@ cdef class Held:
 
 
 def pool_stats():
-    """Counters of this process: chunks alive and their bytes, blocks waiting in the pool, reuse, holds alive."""
+    """Counters of this process: chunks alive and their bytes, blocks waiting in the pool, reuse, holds alive.
+
+    ``locked_bytes`` are page-locked (see ``page_lock``), in use and waiting; ``lock_failures`` counts refusals to lock
+    or unlock, ``lock_error`` is the code of the last one.
+    """
     return {
         "live_chunks": live_chunks, "live_bytes": live_bytes,
         "pooled_blocks": pool_count, "pooled_bytes": pool_bytes,
         "reused": reused, "mapped": mapped, "holds": holds,
+        "locked_bytes": locked_bytes, "lock_failures": lock_failures, "lock_error": lock_error,
     }
 
 
@@ -251,6 +294,28 @@ def pool_limit(Py_ssize_t nbytes):
     pool_cap = nbytes
     pool_evict(pool_cap)
     return before
+
+
+def page_lock(uintptr_t lock, uintptr_t unlock):
+    """Page-lock the blocks of Chunks from 2 MiB up, so that an accelerator reads and writes them directly; 0, 0 ends it.
+
+    Both are addresses of C functions that give 0 for success and must stay loaded for as long as the process lives:
+    ``int lock(void *data, size_t nbytes, unsigned flags)``, such as cudaHostRegister, called with flags 0 and without the
+    interpreter lock after a block is mapped, and ``int unlock(void *data)``, such as cudaHostUnregister, called before
+    it is unmapped:
+    https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__MEMORY.html
+
+    A block that cannot be locked is used as it is; one that cannot be unlocked stays mapped. Each is unlocked by the
+    function that was given with its lock. Blocks of Chunks alive now are locked when they are used again; when locking
+    ends, those that wait are given back. Raises ValueError for one address without the other.
+    """
+    global lock_function, unlock_function
+    if (lock == 0) != (unlock == 0):
+        raise ValueError("page_lock takes two functions, or 0 twice")
+    lock_function = <lock_pages>lock
+    unlock_function = <unlock_pages>unlock
+    if lock == 0:
+        pool_evict(0)
 
 
 def pool_trim():
