@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from math import ceil
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Final
+
+from bench.turns import Turns
 
 SLOW: Final = 0.8  # seconds; a call that takes longer is made once
 
@@ -18,13 +20,16 @@ SLOW: Final = 0.8  # seconds; a call that takes longer is made once
 class Effort:
     """How long to measure one case: seconds, and how many samples at least and at most.
 
-    A sample repeats the call until it takes ``sample`` seconds.
+    A sample repeats the call until it takes ``sample`` seconds. A call that takes over ``slow`` seconds is made once.
+    Before each sample there is a ``pause`` in which threads that spin for more work go to sleep.
     """
 
     seconds: float
     least: int
     most: int
     sample: float = 200e-6
+    slow: float = SLOW
+    pause: float = 0.0
 
 
 @dataclass
@@ -44,12 +49,14 @@ class Times:
 
 
 class _Case:
-    def __init__(self, call: Callable[[], Any], sample: float) -> None:
+    def __init__(self, call: Callable[[], Any] | Turns, effort: Effort) -> None:
         self.call = call
         self.times = Times()
         self.spent = 0.0
+        self.effort = effort
+        sample = effort.sample
         first = self.run()
-        self.slow = first > SLOW
+        self.slow = first > effort.slow
         if self.slow:
             self.times.samples.append(first)
             return
@@ -60,20 +67,25 @@ class _Case:
 
     def run(self, loops: int = 1) -> float:
         call = self.call
+        if isinstance(call, Turns):
+            return call.seconds(loops)
         start = perf_counter()
         for _ in repeat(None, loops):
             call()
         return perf_counter() - start
 
     def sample(self) -> None:
+        if self.effort.pause:
+            sleep(self.effort.pause)
         took = self.run(self.times.loops)
         self.spent += took
         self.times.samples.append(took / self.times.loops)
 
-    def wants(self, effort: Effort) -> bool:
+    @property
+    def wants(self) -> bool:
         if self.slow:
             return False
-        count = len(self.times.samples)
+        effort, count = self.effort, len(self.times.samples)
         return count < effort.least or (self.spent < effort.seconds and count < effort.most)
 
 
@@ -84,7 +96,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return result, perf_counter() - start
 
 
-def interleave(cases: Mapping[str, Callable[[], Any]], effort: Effort) -> dict[str, Times]:
+def interleave(cases: Mapping[str, Callable[[], Any] | Turns], effort: Effort) -> dict[str, Times]:
     """Measure the cases in turns: one sample of each a round, every other round backwards.
 
     Each is called twice or more before its first sample. The garbage collector is off, as in ``timeit``. A
@@ -95,9 +107,9 @@ def interleave(cases: Mapping[str, Callable[[], Any]], effort: Effort) -> dict[s
     gc.disable()
     try:
         for name, call in cases.items():
-            running[name] = _Case(call, effort.sample)
+            running[name] = _Case(call, effort)
         backwards = False
-        while active := [case for case in running.values() if case.wants(effort)]:
+        while active := [case for case in running.values() if case.wants]:
             for case in reversed(active) if backwards else active:
                 case.sample()
             backwards = not backwards

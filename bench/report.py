@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from bench.measure import Times
 from bench.peers import ORIGINAL, OURS
+
+RATE: Final = "1/s"
+"""The unit in which more is better."""
 
 _LEVEL: Final = 0.05
 
@@ -23,40 +27,46 @@ class Beside:
 
 @dataclass(frozen=True)
 class Budget:
-    """What ours must reach: in words, and as the greatest value (seconds or bytes) that does."""
+    """What ours must reach: in words, and as the greatest value (seconds or bytes) that does, or the least one."""
 
     text: str
     limit: float
+    least: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the final table; figures are medians, ``best`` is ours at its best. ``unit`` is "s" or "B"."""
+    """One line of the final table; figures are medians, ``best`` is ours at its best.
+
+    ``unit`` is "s", "B", RATE, or "" for a number. ``note`` says why there is no figure, or what it consists of.
+    """
 
     suite: str
     name: str
-    ours: float
-    best: float
+    ours: float | None
+    best: float | None
     budget: Budget | None = None
     floor: Beside | None = None
     original: float | None = None
     unit: str = "s"
+    note: str = ""
 
     @property
     def ratio(self) -> float | None:
         """Ours over the floor."""
-        return self.ours / self.floor.value if self.floor else None
+        return self.ours / self.floor.value if self.floor and self.ours is not None else None
 
     @property
     def best_ratio(self) -> float | None:
         """Best over best: where it differs much from ``ratio``, something else was running."""
-        return self.best / self.floor.best if self.floor else None
+        return self.best / self.floor.best if self.floor and self.best is not None else None
 
     @property
     def verdict(self) -> str:
-        if self.budget is None:
+        if self.budget is None or self.ours is None:
             return ""
-        return "ok" if self.ours <= self.budget.limit else "over"
+        reached = self.ours >= self.budget.limit if self.budget.least else self.ours <= self.budget.limit
+        return "ok" if reached else "over"
 
 
 @dataclass(frozen=True)
@@ -72,11 +82,18 @@ class Standing:
     unit: str = "s"
 
     @property
+    def factor(self) -> float:
+        """How many times better than the peer."""
+        if self.unit == RATE:
+            return self.ours / self.best
+        return self.best / self.ours if self.ours else inf
+
+    @property
     def verdict(self) -> str:
         """ "level" is within 5 %: less than such figures move from run to run."""
         if abs(self.best - self.ours) <= _LEVEL * self.best:
             return "level"
-        return "ahead" if self.ours < self.best else "behind"
+        return "ahead" if self.factor > 1 else "behind"
 
 
 @dataclass
@@ -116,6 +133,10 @@ class Report:
         beside = Beside(floor, times[floor].median, times[floor].best) if floor else None
         other = original.median if original else None
         self.rows.append(Row(suite, name, ours.median, ours.best, budget, beside, other))
+
+    def skip(self, suite: str, name: str, reason: str) -> None:
+        """A row that has no figures here, and why."""
+        self.rows.append(Row(suite, name, None, None, note=reason))
 
     def note(self, suite: str, workload: str, subject: str, note: str) -> None:
         """Say why there is no figure."""

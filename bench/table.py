@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from bench.peers import NAMES
-from bench.report import Measurement, Report, Row
+from bench.report import RATE, Measurement, Report, Row
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -26,9 +26,11 @@ class Table:
 
 
 def amount(value: float | None, unit: str = "s") -> str:
-    """Seconds as ns, µs, ms or s; bytes as B, kB or MB; three digits."""
+    """Seconds as ns, µs, ms or s; bytes as B, kB or MB; rates; numbers; three digits."""
     if value is None:
         return ""
+    if unit in (RATE, ""):
+        return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
     scales = _BYTES if unit == "B" else _SECONDS
     scale, name = next(((scale, name) for scale, name in scales if value >= scale), scales[-1])
     number = value / scale
@@ -46,7 +48,7 @@ def times(value: float | None) -> str:
 
 def main_table(report: Report) -> Table:
     """Ours, the budget, the floor and the original package, one line a row."""
-    heads = ["row", "ours", "budget", "", "beside it", "takes", "ours / it", "at best", "original", "original / ours"]
+    heads = ["row", "ours", "budget", "", "beside it", "has", "ours / it", "at best", "original", "original / ours"]
     table = Table("tensorwire, its budgets and its floors (medians)", heads)
     for row in report.rows:
         table.rows.append(_cells(row))
@@ -55,21 +57,20 @@ def main_table(report: Report) -> Table:
 
 def _cells(row: Row) -> list[str]:
     original = amount(row.original)
-    factor = times(row.original / row.ours) if row.original else ""
+    factor = times(row.original / row.ours) if row.original and row.ours else ""
     budget = row.budget.text if row.budget else ""
-    floor = (row.floor.name, amount(row.floor.value, row.unit)) if row.floor else ("", "")
+    floor = (row.floor.name, amount(row.floor.value, row.unit)) if row.floor else (row.note, "")
     ours = amount(row.ours, row.unit)
     return [row.name, ours, budget, row.verdict, *floor, times(row.ratio), times(row.best_ratio), original, factor]
 
 
 def standing_table(report: Report) -> Table:
     """Ours beside the best of the peers that yield the same thing."""
-    heads = ["row", "ours", "takes", "best peer", "takes", "peer / ours", "", "why"]
+    heads = ["row", "ours", "has", "best peer", "has", "times better", "", "why"]
     table = Table("tensorwire and the best of its peers", heads)
     for s in report.standings:
-        ratio = times(s.best / s.ours) if s.ours else ""
         ours, best = amount(s.ours, s.unit), amount(s.best, s.unit)
-        table.rows.append([s.name, s.subject, ours, s.peer, best, ratio, s.verdict, s.remark])
+        table.rows.append([s.name, s.subject, ours, s.peer, best, times(s.factor), s.verdict, s.remark])
     return table
 
 

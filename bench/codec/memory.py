@@ -12,19 +12,12 @@ import json
 import sys
 import tracemalloc
 import warnings
-from pathlib import Path
 from typing import Any
 
 from bench.peers import load
 from bench.peers.peer import Peer
+from bench.status import peak, reset_peak, resident
 from bench.workload import tensors
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise LookupError(field)
 
 
 def _message(peer: Peer, size: str) -> Any:
@@ -38,10 +31,10 @@ def measure(name: str, size: str) -> dict[str, int]:
     peer.decode(_message(peer, "4 kB"))
     message = _message(peer, size)
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    before = _status("VmRSS")
+    reset_peak()
+    before = resident()
     arrays = peer.decode(message)
-    resident = _status("VmHWM") - before
+    grown = peak() - before
     del arrays
     gc.collect()
     tracemalloc.start()
@@ -50,7 +43,7 @@ def measure(name: str, size: str) -> dict[str, int]:
     traced = tracemalloc.get_traced_memory()[1] - held
     tracemalloc.stop()
     del arrays
-    return {"message": peer.nbytes(message), "traced": traced, "resident": max(resident, 0)}
+    return {"message": peer.nbytes(message), "traced": traced, "resident": max(grown, 0)}
 
 
 if __name__ == "__main__":

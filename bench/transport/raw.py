@@ -26,6 +26,9 @@ from socket import (
 from bench.children import running
 from tensorwire.servers.doctor.peer import receive
 
+BUFFERS = {"raw sockets": 0, "raw sockets, 512 kB buffers": 1 << 19}
+"""The floor is the faster of these; the sizes are those of the kernel's buffers, 0 its own choice."""
+
 _HUGE_PAGE = 1 << 21
 _PAGE = 4096
 

@@ -13,7 +13,7 @@ from bench.children import running
 from bench.measure import Effort, interleave
 from bench.peers import ORIGINAL, OURS
 from bench.report import Budget, Report
-from bench.transport.raw import raw_client
+from bench.transport.raw import BUFFERS, raw_client
 from bench.transport.replay import wire_sizes
 from bench.workload import SHAPES, floats
 from tensorwire import Client
@@ -25,10 +25,7 @@ TRIPS = {
 }
 """Name: the server's model and the size of the request."""
 
-BUFFERS = {"raw sockets": 0, "raw sockets, 512 kB buffers": 1 << 19}
-"""The floor is the faster of these; the sizes are those of the kernel's buffers, 0 its own choice."""
-
-_SMALL_LIMIT = 80e-6  # seconds for a round trip of 4 kB
+_SMALL_LIMITS = {"tcp": 80e-6, "unix": 70e-6}  # seconds for a round trip of 4 kB
 _FACTOR = 1.2  # of the floor, for large ones
 
 
@@ -37,7 +34,7 @@ def run(report: Report, effort: Effort) -> None:
     with TemporaryDirectory(prefix="bench-") as folder:
         for name, (model, size) in TRIPS.items():
             path = Path(folder) / f"{model}-{size.replace(' ', '')}"
-            with running("bench.transport.server", model, "127.0.0.1:0", f"unix:{path}") as urls:
+            with running("bench.server", model, "--listen", "127.0.0.1:0", "--listen", f"unix:{path}") as urls:
                 for scheme, url in zip(("tcp", "unix"), urls, strict=True):
                     _trip(report, effort, name, size, scheme, url, Path(folder))
 
@@ -62,7 +59,8 @@ def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url
         report.record("transport", row, subject, times)
     floor = min(BUFFERS, key=lambda subject: found[subject].median)
     if size == "4 kB":
-        budget = Budget("0.08 ms", _SMALL_LIMIT)
+        limit = _SMALL_LIMITS[scheme]
+        budget = Budget(f"{limit * 1e3:g} ms", limit)
     else:
         budget = Budget(f"{_FACTOR:g} x floor", _FACTOR * found[floor].median)
     report.add("transport", row, found, budget, floor)

@@ -9,9 +9,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.children import running
-from bench.transport.raw import raw_client
+from bench.transport.raw import BUFFERS, raw_client
 from bench.transport.replay import wire_sizes
-from bench.transport.suite import BUFFERS, TRIPS
+from bench.transport.suite import TRIPS
 from bench.workload import SHAPES, Array, floats
 from tensorwire import Client
 
@@ -32,7 +32,7 @@ def x(trip: str) -> Array:
 @pytest.fixture(scope="module")
 def urls(trip: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     path = tmp_path_factory.mktemp("bench") / "socket"
-    with running("bench.transport.server", TRIPS[trip][0], "127.0.0.1:0", f"unix:{path}") as found:
+    with running("bench.server", TRIPS[trip][0], "--listen", "127.0.0.1:0", "--listen", f"unix:{path}") as found:
         yield dict(zip(SCHEMES, found, strict=True))
 
 
