@@ -13,6 +13,7 @@ from bench.children import running
 from bench.measure import Effort, interleave
 from bench.peers import ORIGINAL, OURS
 from bench.report import Budget, Report
+from bench.transport import tls
 from bench.transport.raw import BUFFERS, raw_client
 from bench.transport.replay import wire_sizes
 from bench.workload import SHAPES, floats
@@ -37,6 +38,7 @@ def run(report: Report, effort: Effort) -> None:
             with running("bench.server", model, "--listen", "127.0.0.1:0", "--listen", f"unix:{path}") as urls:
                 for scheme, url in zip(("tcp", "unix"), urls, strict=True):
                     _trip(report, effort, name, size, scheme, url, Path(folder))
+    tls.run(report, effort)
 
 
 def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url: str, folder: Path) -> None:
