@@ -7,16 +7,17 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := $(shell find _ext src servers -type f -not -name '*.pyc') setup.py pyproject.toml
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test bench fuzz soak sanitize build clean
+.PHONY: help demo test bench bench-peers fuzz soak sanitize build clean
 
 help:
-	@echo 'make demo      build, serve the digits model, send it held-out digits'
-	@echo 'make test      all tests, lint and types among them'
-	@echo 'make bench     benchmarks beside their floors; ends with a table'
-	@echo 'make fuzz      long fuzzing of the C reader (clang)'
-	@echo 'make soak      a million messages, good and bad: nothing may grow'
-	@echo 'make sanitize  the test suite under AddressSanitizer and UBSan'
-	@echo 'make clean     remove what the others made'
+	@echo 'make demo         build, serve the digits model, send it held-out digits'
+	@echo 'make test         all tests, lint and types among them'
+	@echo 'make bench        benchmarks beside their floors; ends with a table'
+	@echo 'make bench-peers  install the servers that bench compares with, in build/peers'
+	@echo 'make fuzz         long fuzzing of the C reader (clang)'
+	@echo 'make soak         a million messages, good and bad: nothing may grow'
+	@echo 'make sanitize     the test suite under AddressSanitizer and UBSan'
+	@echo 'make clean        remove what the others made'
 
 # --- environment and build ------------------------------------------------------------------------------------
 
@@ -61,6 +62,14 @@ test: $(VENV)/.built $(VENV)/.test
 
 bench: $(VENV)/.built $(VENV)/.bench
 	$(BIN)/python -m bench $(or $(ARGS),--plot)
+
+# Servers of others, each in the environment that it wants: bench looks for them here or in $TENSORWIRE_PEERS.
+bench-peers: | $(VENV)/.runtime
+	@echo 'installing other servers in build/peers (700 MB) ...'
+	$(PYTHON) -m venv build/peers/light
+	$(PIP) --python build/peers/light install --group peer-servers
+	$(PYTHON) -m venv build/peers/triton
+	$(PIP) --python build/peers/triton install --group peer-triton
 
 fuzz: $(VENV)/.built $(VENV)/.test
 	$(MAKE) -C tests/fuzz run

@@ -84,10 +84,9 @@ def _show(report: Report, console: Console) -> None:
     """All tables, the one with budgets and floors last."""
     for name, value in report.machine.items():
         console.print(f"{name}: {value}", highlight=False)
-    for shown in (*table.peer_tables(report), table.standing_table(report), table.main_table(report)):
-        if shown.rows:
-            console.print()
-            table.show(shown, console)
+    for shown in reversed(table.all_tables(report)):
+        console.print()
+        table.show(shown, console)
     console.print(f"{report.seconds:.0f} s", highlight=False)
 
 

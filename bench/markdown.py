@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.report import Report
-from bench.table import Table, main_table, peer_tables, standing_table
+from bench.table import Table, all_tables
 
 BEGIN: Final = "<!-- recorded run: written by python -m bench --markdown -->"
 END: Final = "<!-- end of the recorded run -->"
@@ -17,10 +17,8 @@ def render(report: Report) -> str:
     lines = [f"- {name}: {value}" for name, value in report.machine.items()]
     lines.append("- " + ", ".join(f"{name} {version}" for name, version in report.versions.items()))
     lines.append(f"- the run took {report.seconds:.0f} seconds")
-    tables = [main_table(report), standing_table(report), *peer_tables(report)]
-    for table in tables:
-        if table.rows:
-            lines += ["", f"### {table.title[0].upper()}{table.title[1:]}", "", *_rows(table)]
+    for table in all_tables(report):
+        lines += ["", f"### {table.title[0].upper()}{table.title[1:]}", "", *_rows(table)]
     return "\n".join(lines)
 
 

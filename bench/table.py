@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich import box
@@ -74,8 +75,20 @@ def standing_table(report: Report) -> Table:
     return table
 
 
+def all_tables(report: Report) -> list[Table]:
+    """Those with rows, the one with budgets and floors first."""
+    echo = ("77 MB echo, TCP", "77 MB echo, UNIX socket")
+    tables = [
+        main_table(report),
+        standing_table(report),
+        subjects_table(report, "77 MB echo: time by server", "transport", echo),
+        *peer_tables(report),
+    ]
+    return [table for table in tables if table.rows]
+
+
 def peer_tables(report: Report) -> list[Table]:
-    """All peers: a line each, a column for each workload."""
+    """All codecs of peers: a line each, a column for each workload."""
     found: dict[str, dict[str, Measurement]] = {}
     absent: dict[str, str] = {}
     for m in report.measurements:
@@ -102,6 +115,17 @@ def peer_tables(report: Report) -> list[Table]:
                 table.rows.append([name, *(_cell(m) for m in taken)])
         tables.append(table)
     return tables
+
+
+def subjects_table(report: Report, title: str, suite: str, workloads: Sequence[str]) -> Table:
+    """All that was measured beside each other in some workloads of a suite: a line a subject, a column a workload."""
+    found = [m for m in report.measurements if m.suite == suite and m.workload in workloads]
+    columns = [name for name in workloads if any(m.workload == name for m in found)]
+    table = Table(title, ["", *columns])
+    for subject in dict.fromkeys(m.subject for m in found):
+        cells = [_cell(report.find(suite, column, subject)) for column in columns]
+        table.rows.append([subject, *cells])
+    return table
 
 
 def _short(column: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +12,8 @@ from bench.children import ask
 from bench.measure import SLOW, Effort, Times, interleave, timed
 from bench.peers import NAMES, OURS, load
 from bench.peers.peer import Peer
-from bench.peers.remarks import remark
-from bench.report import Measurement, Report, Standing
+from bench.peers.races import is_ours, race
+from bench.report import Measurement, Report
 from bench.workload import SHAPES, SMALL, STRINGS, Array, tensors
 
 WORKLOADS = (*SHAPES, SMALL, STRINGS)
@@ -33,7 +32,7 @@ def run(report: Report, effort: Effort, quick: bool) -> None:
     for workload in WORKLOADS:
         _workload(report, effort, quick, workload, found)
     for name in found:
-        if name == OURS or not _ours(name):
+        if name == OURS or not is_ours(name):
             _memory(report, name)
     for workload in WORKLOADS:
         _stand(report, workload, found)
@@ -68,7 +67,7 @@ def _workload(report: Report, effort: Effort, quick: bool, workload: str, found:
             report.record("peers", f"encode {workload}", name, Times(1, [took]))
         else:
             encoders[name] = encode
-        if _ours(name) and name != OURS:  # ours decodes in one way, however it was encoded
+        if is_ours(name) and name != OURS:  # ours decodes in one way, however it was encoded
             continue
         if spent > SLOW:
             report.record("peers", f"decode {workload}", name, Times(1, [spent]))
@@ -107,30 +106,17 @@ def _stand(report: Report, workload: str, found: Mapping[str, Peer]) -> None:
         f"encode {workload} to bytes": [n for n in names if found[n].yields == "bytes"],
         # A copy in any kind of memory: all but those that only refer to the arrays, and our slower way.
         f"encode {workload} to one block": [
-            n for n in names if found[n].yields == "block" or (found[n].yields == "bytes" and not _ours(n))
+            n for n in names if found[n].yields == "block" or (found[n].yields == "bytes" and not is_ours(n))
         ],
-        f"decode {workload}": [n for n in names if n == OURS or not _ours(n)],
+        f"decode {workload}": [n for n in names if n == OURS or not is_ours(n)],
     }
     for row, entrants in races.items():
         key = row.partition(" to ")[0]
         taken = {n: m.median for n in entrants if (m := report.find("peers", key, n)) and m.median is not None}
-        _race(report, row, taken)
+        race(report, row, taken)
 
 
 def _stand_memory(report: Report) -> None:
     row = f"memory of decode, {MEMORY_SIZE}, traced"
     taken = {m.subject: m.samples[0] for m in report.measurements if m.workload == row}
-    _race(report, row, taken, "B")
-
-
-def _race(report: Report, row: str, taken: Mapping[str, float], unit: str = "s") -> None:
-    ours = {name: value for name, value in taken.items() if _ours(name)}
-    theirs = {name: value for name, value in taken.items() if not _ours(name)}
-    if ours and theirs:
-        subject, best = min(ours, key=ours.__getitem__), min(theirs, key=theirs.__getitem__)
-        standing = Standing(row, subject, ours[subject], best, theirs[best], unit=unit)
-        report.standings.append(replace(standing, remark=remark(standing)))
-
-
-def _ours(name: str) -> bool:
-    return name.startswith(OURS)
+    race(report, row, taken, "B")

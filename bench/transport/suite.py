@@ -12,10 +12,13 @@ from typing import Any
 from bench.children import running
 from bench.measure import Effort, interleave
 from bench.peers import ORIGINAL, OURS
+from bench.peers.races import race
+from bench.peers.servers import MEMORY, callers
 from bench.report import Budget, Report
 from bench.transport import tls
 from bench.transport.raw import BUFFERS, raw_client
 from bench.transport.replay import wire_sizes
+from bench.turns import Turns
 from bench.workload import SHAPES, floats
 from tensorwire import Client
 
@@ -25,6 +28,9 @@ TRIPS = {
     "4 kB echo": ("echo", "4 kB"),
 }
 """Name: the server's model and the size of the request."""
+
+PEERS_TRIP = "77 MB echo"
+"""The round trip that the servers in bench/peers/servers make, too."""
 
 _SMALL_LIMITS = {"tcp": 80e-6, "unix": 70e-6}  # seconds for a round trip of 4 kB
 _FACTOR = 1.2  # of the floor, for large ones
@@ -45,7 +51,7 @@ def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url
     x = floats(SHAPES[size])
     request, response = wire_sizes(url, x)
     row = f"{name}, {'TCP' if scheme == 'tcp' else 'UNIX socket'}"
-    calls: dict[str, Callable[[], Any]] = {}
+    calls: dict[str, Callable[[], Any] | Turns] = {}
     with ExitStack() as stack:
         client = stack.enter_context(Client(url))
         calls[OURS] = partial(client.infer, {"x": x})
@@ -56,6 +62,8 @@ def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url
         original = _original(url, x) if scheme == "tcp" else None
         if original is not None:
             calls[ORIGINAL] = original
+        if name == PEERS_TRIP:
+            calls |= _peers(report, stack, row, scheme, size, folder)
         found = interleave(calls, effort)
     for subject, times in found.items():
         report.record("transport", row, subject, times)
@@ -66,6 +74,23 @@ def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url
     else:
         budget = Budget(f"{_FACTOR:g} x floor", _FACTOR * found[floor].median)
     report.add("transport", row, found, budget, floor)
+    if name == PEERS_TRIP:
+        _stand(report, row, {subject: times.median for subject, times in found.items() if subject not in BUFFERS})
+
+
+def _peers(report: Report, stack: ExitStack, row: str, scheme: str, size: str, folder: Path) -> dict[str, Turns]:
+    found, absent = callers(stack, scheme, size, folder)
+    for subject, reason in absent.items():
+        report.note("transport", row, subject, reason)
+    return found
+
+
+def _stand(report: Report, row: str, medians: dict[str, float]) -> None:
+    """Among the servers, and beside Triton alone, which by shared memory is in a race of its own."""
+    race(report, row, {subject: value for subject, value in medians.items() if subject != MEMORY})
+    for subject, value in medians.items():
+        if subject.startswith("Triton"):
+            race(report, f"{row}: Triton", {OURS: medians[OURS], subject: value})
 
 
 def _original(url: str, x: Any) -> Callable[[], Any] | None:
