@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,29 +11,38 @@ import numpy as np
 from tensorwire._messages import Tensors, TensorSpec
 from tensorwire.servers.model import Array, RequestError, Signature, quoted
 
-__all__ = ["Check"]
+__all__ = ["Check", "ResultError"]
+
+_log = logging.getLogger("tensorwire.service")
 
 _LISTED = 20
+
+
+class ResultError(Exception):
+    """A model's result is not what its signature declares; the text is for the client's eyes."""
 
 
 class Check:
     """A signature prepared for speed: what can be worked out once is not worked out per request.
 
-    ``signature`` is the signature, ``outputs`` the names of its outputs in order.
+    ``signature`` is the signature, ``outputs`` the names of its outputs in order. ``exact`` as in Model.
     """
 
     __slots__ = (
         "_any_inputs",
         "_any_outputs",
         "_count",
+        "_exact",
         "_known",
         "_names",
+        "_promises",
         "_rules",
+        "_told",
         "outputs",
         "signature",
     )
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, *, exact: bool = True) -> None:
         self.signature = signature
         self.outputs = tuple(spec.name for spec in signature.outputs)
         self._known = frozenset(self.outputs)
@@ -41,6 +51,9 @@ class Check:
         self._names = tuple(spec.name for spec in signature.inputs)
         self._count = len(self._names)
         self._rules = tuple(_rule(spec) for spec in signature.inputs)
+        self._promises = {spec.name: _rule(spec) for spec in signature.outputs}
+        self._exact = exact
+        self._told: set[str] = set()
 
     def feeds(self, tensors: Tensors) -> dict[str, Array]:
         """The inputs by name, in the signature's order (the request's own arrays; copies only of what is no
@@ -88,10 +101,11 @@ class Check:
         return outputs
 
     def results(self, found: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Array]:
-        """The outputs asked for, in that order, as arrays (copied only when they are not arrays yet).
+        """The outputs asked for, in that order, as arrays (copied only when they are not arrays yet: a list of
+        numbers gets the declared dtype).
 
-        Raises RequestError 400 when an undeclared output is not there, LookupError when a declared one is
-        not.
+        Raises RequestError 400 when an undeclared output is not there, ResultError when a declared one is not, and
+        when its dtype, rank or size is not the declared one.
         """
         results = {}
         for name in asked or found:
@@ -100,11 +114,32 @@ class Check:
             except KeyError:
                 if self._any_outputs:
                     raise _unknown_output(name, found) from None
-                raise LookupError(f"output {name!r} is declared, and was not computed") from None
-            results[name] = (
-                value if type(value) is np.ndarray and value.dtype.kind not in "US" else _array(value)
-            )
+                raise ResultError(f"output {name!r} is declared, and was not computed") from None
+            promise = self._promises.get(name)
+            if type(value) is not np.ndarray or value.dtype.kind in "US":
+                value = _array(value, None if promise is None else promise[1])
+            if promise is not None:
+                spec, dtype, rank, fixed = promise
+                if dtype is not None and value.dtype is not dtype and value.dtype.newbyteorder("=") != dtype:
+                    raise ResultError(_broken(spec, value))
+                if rank:
+                    shape = value.shape
+                    if len(shape) != rank:
+                        self._wrong_shape(spec, value)
+                    else:
+                        for axis, size in fixed:
+                            if shape[axis] != size:
+                                self._wrong_shape(spec, value)
+                                break
+            results[name] = value
         return results
+
+    def _wrong_shape(self, spec: TensorSpec, value: Array) -> None:
+        if self._exact:
+            raise ResultError(_broken(spec, value))
+        if spec.name not in self._told:
+            self._told.add(spec.name)
+            _log.warning("%s; it is sent as it is, and not told again", _broken(spec, value))
 
     def _by_name(self, names: tuple[str, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         given = _unique(names, arrays)
@@ -145,18 +180,32 @@ def _unique(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, Arra
     return given
 
 
-def _array(value: Any) -> Array:
+def _array(value: Any, dtype: np.dtype[Any] | None) -> Array:
     if value is None:
         raise TypeError("None was returned where an array is expected")
     array = np.asarray(value)
+    if dtype is not None and isinstance(value, bool | int | float | list | tuple):
+        # Python's numbers have no width of their own; 1.5 does not become an integer all the same.
+        fits = not array.size or np.can_cast(array.dtype, dtype, "same_kind")
+        return array.astype(dtype) if fits else array
     # The wire's text has no fixed width.
     return array.astype(object) if array.dtype.kind in "US" else array
 
 
+def _broken(spec: TensorSpec, array: Array) -> str:
+    return f"output {spec.name!r}: {_came(array)} came from the model, {_declared(spec)} is declared"
+
+
 def _mismatch(spec: TensorSpec, array: Array) -> RequestError:
-    came = f"shape {list(array.shape)} {_dtype_name(array.dtype)}"
-    expected = f"{list(spec.shape) if spec.shape else 'any shape'} {_dtype_name(spec.dtype)}"
-    return RequestError(400, f"input {spec.name!r}: {came} came, expected {expected}")
+    return RequestError(400, f"input {spec.name!r}: {_came(array)} came, expected {_declared(spec)}")
+
+
+def _came(array: Array) -> str:
+    return f"shape {list(array.shape)} {_dtype_name(array.dtype)}"
+
+
+def _declared(spec: TensorSpec) -> str:
+    return f"{list(spec.shape) if spec.shape else 'any shape'} {_dtype_name(spec.dtype)}"
 
 
 def _dtype_name(dtype: np.dtype[Any] | None) -> str:

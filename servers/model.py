@@ -89,6 +89,8 @@ class Model(ABC):
     ``engine`` names the software for people, such as 'onnxruntime 1.31.1 (CPU)'. ``inline`` says that ``run``
     takes microseconds, never blocks, and may run on the event loop's thread. ``concurrency`` is how many
     ``run`` calls may be under way at once, in as many threads; ``run`` must be safe for that many.
+    ``exact`` is False where what the file declares is known to be wrong at times: a result of another shape is then
+    sent as it is, and logged once; otherwise it is the model's failure.
     ``device`` is where it computes: 'cpu', 'cuda:0'. ``facts`` is what else people may want to know of the file,
     by name: producer, opset, build; ``tensorwire inspect`` shows it.
     """
@@ -101,6 +103,7 @@ class Model(ABC):
     default_signature: str = DEFAULT_SIGNATURE
     inline: bool = False
     concurrency: int = 1
+    exact: bool = True
     device: str = "cpu"
     facts: Mapping[str, str] = MappingProxyType({})
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from tensorwire._messages import Metadata, Request, Response
 from tensorwire._version import __version__
-from tensorwire.servers.check import Check
+from tensorwire.servers.check import Check, ResultError
 from tensorwire.servers.engines.registry import load_model
 from tensorwire.servers.model import Model, RequestError, quoted
 from tensorwire.servers.repository import local
@@ -213,7 +213,7 @@ class _Served:
 
     def __init__(self, model: Model, max_queue: int, loop: asyncio.AbstractEventLoop | None) -> None:
         self.model = model
-        self._checks = {name: Check(signature) for name, signature in model.signatures.items()}
+        self._checks = {name: Check(signature, exact=model.exact) for name, signature in model.signatures.items()}
         self._default = self._checks[model.default_signature]
         self.workers = (
             None if model.inline else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
@@ -281,16 +281,18 @@ class _Job:
             return Response(check.results(found, self._asked))
         except RequestError as error:
             return _bare(error)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a signal that ends the process is no exception here: see App.run
             return self._failed(error)
 
     def _failed(self, error: BaseException) -> RequestError:
         request_id = _plain(self._id) or uuid4().hex[:8]
-        _log.error("model %r failed (request %s)", self._model.name, request_id, exc_info=error)
+        where = None if isinstance(error, ResultError) else error
+        _log.error("model %r failed (request %s): %s", self._model.name, request_id, error, exc_info=where)
         reason = " ".join(str(error).split())
         if len(reason) > _LONGEST_REASON:
             reason = reason[:_LONGEST_REASON] + "..."
-        text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        kind = type(error).__name__
+        text = reason if isinstance(error, ResultError) else f"{kind}: {reason}" if reason else kind
         return RequestError(500, f"model {self._model.name!r} failed: {text} (request {request_id})")
 
 

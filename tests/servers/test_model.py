@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tensorwire import Tensors, TensorSpec, TensorwireError
-from tensorwire.servers.check import Check
+from tensorwire.servers.check import Check, ResultError
 from tensorwire.servers.model import Model, ModelError, RequestError, Signature, quoted
 
 TWO = Check(
@@ -19,8 +19,10 @@ TWO = Check(
         (TensorSpec("y", np.float32), TensorSpec("z", np.float32)),
     )
 )
+PROMISED = Check(Signature("s", (), (TensorSpec("y", np.float32, (-1, 2)),)))
 OPEN = Check(Signature("s", (), (), open=True))
 A, B = np.zeros((3, 8), np.float32), np.zeros(2, np.int64)
+B32 = np.zeros(2, np.float32)
 
 
 def refusal(check: Check, tensors: Any) -> str:
@@ -127,9 +129,10 @@ def test_undeclared_sides_take_anything() -> None:
 
 
 def test_results_come_in_the_order_asked_for_without_a_copy() -> None:
-    results = TWO.results({"y": A, "z": B, "more": 1}, ("z", "y"))
+    results = TWO.results({"y": A, "z": B32, "more": 1}, ("z", "y"))
     assert list(results) == ["z", "y"]
     assert results["y"] is A
+    assert results["z"] is B32
 
 
 def test_results_that_are_no_arrays_become_arrays() -> None:
@@ -140,13 +143,77 @@ def test_results_that_are_no_arrays_become_arrays() -> None:
     assert results["n"].shape == ()
 
 
+@pytest.mark.parametrize(
+    ("value", "came"),
+    [
+        (np.zeros((3, 2), np.float64), "shape [3, 2] float64"),
+        (np.zeros((3, 4), np.float32), "shape [3, 4] float32"),
+        (np.zeros(2, np.float32), "shape [2] float32"),
+        (np.float32(1), "shape [] float32"),
+        (np.zeros((3, 2), np.int32), "shape [3, 2] int32"),
+        (np.zeros((3, 2), ml_dtypes.bfloat16), "shape [3, 2] bfloat16"),
+        (np.array([["a", "b"]]), "shape [1, 2] string"),
+        ([[1j, 2j]], "shape [1, 2] complex128"),
+    ],
+)
+def test_a_result_that_breaks_the_promise_is_named(value: Any, came: str) -> None:
+    with pytest.raises(ResultError) as caught:
+        PROMISED.results({"y": value}, ("y",))
+    assert str(caught.value) == f"output 'y': {came} came from the model, [-1, 2] float32 is declared"
+
+
+@pytest.mark.parametrize("dtype", ["f4", ">f4", ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, "?", object, None])
+def test_a_result_that_keeps_the_promise_passes_as_it_is(dtype: Any) -> None:
+    check = Check(Signature("s", (), (TensorSpec("y", None if dtype == ">f4" else dtype, (-1, 2)),)))
+    for rows in (0, 3):
+        value = np.zeros((rows, 2), dtype)
+        assert check.results({"y": value}, ())["y"] is value
+
+
+def test_byte_order_is_no_broken_promise() -> None:
+    value = np.zeros((3, 2), ">f4")
+    assert PROMISED.results({"y": value}, ())["y"] is value
+
+
+def test_an_empty_declared_shape_promises_nothing() -> None:
+    for shape in ((), (1,), (2, 3, 4)):
+        assert TWO.results({"y": np.zeros(shape, np.float32)}, ("y",))["y"].shape == shape
+
+
+@pytest.mark.parametrize("value", [[[1.5, 2.5]], ((1, 2),), [[True, False]]])
+def test_numbers_of_python_get_the_declared_dtype(value: Any) -> None:
+    result = PROMISED.results({"y": value}, ())["y"]
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, value)
+
+
+def test_fractions_do_not_become_integers() -> None:
+    whole = Check(Signature("s", (), (TensorSpec("n", np.int64, (-1,)),)))
+    assert whole.results({"n": []}, ())["n"].dtype == np.int64
+    with pytest.raises(ResultError, match=r"shape \[1\] float64 came from the model, \[-1\] int64 is declared"):
+        whole.results({"n": [1.5]}, ())
+
+
+def test_a_sloppy_shape_is_told_once_and_sent(caplog: pytest.LogCaptureFixture) -> None:
+    check = Check(PROMISED.signature, exact=False)
+    value = np.zeros((3, 5), np.float32)
+    for _ in range(3):
+        assert check.results({"y": value}, ())["y"] is value
+    assert [record.message for record in caplog.records] == [
+        "output 'y': shape [3, 5] float32 came from the model, [-1, 2] float32 is declared; "
+        "it is sent as it is, and not told again"
+    ]
+    with pytest.raises(ResultError, match="int32"):
+        check.results({"y": value.astype("i4")}, ())
+
+
 def test_none_is_no_result() -> None:
     with pytest.raises(TypeError, match="None was returned where an array is expected"):
         OPEN.results({"y": None}, ())
 
 
 def test_a_missing_result_is_the_models_fault_if_declared_and_the_requests_if_not() -> None:
-    with pytest.raises(LookupError, match="output 'z' is declared"):
+    with pytest.raises(ResultError, match="output 'z' is declared"):
         TWO.results({"y": A}, ("y", "z"))
     with pytest.raises(RequestError, match="unknown output 'z': the model has 'y'") as caught:
         OPEN.results({"y": A}, ("z",))
