@@ -43,16 +43,19 @@ def make_app(
     engine: str | None = None,
     engine_options: Mapping[str, Any] | None = None,
     max_queue: int = 1024,
+    request_timeout: float | None = None,
     **limits: Any,
 ) -> App:
     """An App for one model: a path, a callable, a Model, or None for the embedded digits classifier.
 
-    The files of TLS are those of TlsFiles, ``limits`` are the fields of Limits, the rest is as for App. Raises
-    ModelError, TlsError, ValueError for a bad address or limit, TypeError for an unknown option.
+    ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles, ``limits`` are the
+    fields of Limits, the rest is as for App. Raises ModelError, TlsError, ValueError for a bad address or limit,
+    TypeError for an unknown option.
     """
     checked = Limits(**limits)
     tls = _tls(tls_cert, tls_key, tls_client_ca)
-    service = Service([_as_model(model, engine, engine_options)], max_queue=max_queue)
+    models = [_as_model(model, engine, engine_options)]
+    service = Service(models, max_queue=max_queue, request_timeout=request_timeout)
     return App(service, listen=listen, tls=tls, socket_mode=socket_mode, limits=checked, drain_timeout=drain_timeout)
 
 

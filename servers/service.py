@@ -45,7 +45,8 @@ class Service:
 
     ``default`` is the model for requests that name none (None: the first). ``loop`` is where results are
     delivered (None: the running one). ``max_queue``: how many requests may wait per model before more are
-    refused with 503. ``requests`` and ``failures`` count calls and those of them that ended in a
+    refused with 503. ``request_timeout``: seconds after which a request is answered with 504 whatever its own
+    deadline (None: no such limit). ``requests`` and ``failures`` count calls and those of them that ended in a
     RequestError; of these, ``expired`` whose deadline had passed and ``cancelled`` whose client had gone away
     before the model was run.
     """
@@ -57,7 +58,10 @@ class Service:
         default: str | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         max_queue: int = 1024,
+        request_timeout: float | None = None,
     ) -> None:
+        if request_timeout is not None and not request_timeout > 0:
+            raise ValueError(f"request_timeout must be above 0 seconds, is {request_timeout:g}")
         names = [model.name for model in models]
         if len(set(names)) != len(names):
             raise ValueError(f"two models have the same name: {', '.join(names)}")
@@ -69,6 +73,7 @@ class Service:
         self.expired = 0
         self.cancelled = 0
         self._served = {model.name: _Served(model, max_queue, loop) for model in models}
+        self._timeout_ms = 0.0 if request_timeout is None else request_timeout * 1e3
         self._draining = False
         self._closed = False
 
@@ -90,6 +95,11 @@ class Service:
         """Requests taken and not answered yet."""
         return sum([served.workers.in_flight for served in self._served.values() if served.workers])
 
+    @property
+    def overdue(self) -> int:
+        """Threads that still run a model for a request whose deadline has passed."""
+        return sum([served.workers.overdue for served in self._served.values() if served.workers])
+
     def submit(
         self,
         request: Request,
@@ -103,9 +113,12 @@ class Service:
 
         ``deadline_ms`` is a deadline beside the request's own, of which the earlier counts (0: none);
         ``received`` is the time.perf_counter() from which both count (0: now). ``abandoned`` is asked on the
-        thread that would run the model, just before: when it says True, nothing is run. Neither the service nor
-        a thread refers to the request's arrays once ``done`` has returned; the result's arrays may be views of
-        them. Raises nothing of its own.
+        thread that would run the model, just before: when it says True, nothing is run.
+
+        A deadline that passes while the request waits or runs is answered then, with 504; one that runs at once,
+        inline, ends first. Neither the service nor a thread refers to the request's arrays once ``done`` has
+        returned, unless the model still runs with them; the result's arrays may be views of them. Raises nothing
+        of its own.
         """
         self.requests += 1
         result: Response | RequestError
@@ -114,9 +127,15 @@ class Service:
             check = served.check(request.signature)
             if served.workers is None:
                 abandoned = None  # it runs at once
-            job = _Job(served.model, check, request, received, deadline_ms, abandoned)
+            job = _Job(served.model, check, request, received, deadline_ms, abandoned, self._timeout_ms)
             if served.workers is not None:
-                served.workers.submit(job, (), partial(self._deliver, done))
+                if job.limit_ms:
+                    late = partial(_late, job.limit_ms, job.limit_name, job.received)
+                    served.workers.submit(
+                        job, (), partial(self._deliver, done), seconds=job.seconds_left(), late=late
+                    )
+                else:
+                    served.workers.submit(job, (), partial(self._deliver, done))
                 return
             result = job()
         except RequestError as error:
@@ -233,7 +252,7 @@ class _Served:
 
 
 class _Expired(RequestError):
-    """The deadline passed before the model was run."""
+    """The deadline passed before the model was done."""
 
 
 class _Cancelled(RequestError):
@@ -243,7 +262,17 @@ class _Cancelled(RequestError):
 class _Job:
     """One checked request, ready to run in any thread. Raises RequestError when it does not fit."""
 
-    __slots__ = ("_abandoned", "_asked", "_check", "_deadline_ms", "_feeds", "_id", "_model", "_received")
+    __slots__ = (
+        "_abandoned",
+        "_asked",
+        "_check",
+        "_feeds",
+        "_id",
+        "_model",
+        "limit_ms",
+        "limit_name",
+        "received",
+    )
 
     def __init__(
         self,
@@ -253,6 +282,7 @@ class _Job:
         received: float,
         deadline_ms: int,
         abandoned: Callable[[], bool] | None,
+        timeout_ms: float,
     ) -> None:
         self._model = model
         self._check = check
@@ -260,12 +290,23 @@ class _Job:
         self._asked = check.asked(request.outputs)
         self._id = request.id
         self._abandoned = abandoned
-        self._deadline_ms = request.deadline_ms
-        if deadline_ms and not 0 < self._deadline_ms < deadline_ms:
-            self._deadline_ms = deadline_ms
-        self._received = received
-        if self._deadline_ms and not received:
-            self._received = perf_counter()
+        limit: float = request.deadline_ms
+        if deadline_ms and not 0 < limit < deadline_ms:
+            limit = deadline_ms
+        self.limit_name = "deadline"
+        if timeout_ms and not 0 < limit <= timeout_ms:
+            limit, self.limit_name = timeout_ms, "server's time limit"
+        self.limit_ms = limit
+        self.received = received
+        if limit and not received:
+            self.received = perf_counter()
+
+    def seconds_left(self) -> float:
+        """Until the deadline. Raises _Expired when there are none."""
+        left = self.received + self.limit_ms / 1e3 - perf_counter()
+        if left <= 0:
+            raise _late(self.limit_ms, self.limit_name, self.received, False)
+        return left
 
     def __call__(self) -> Response | RequestError:
         """Run the model; returns every error as a RequestError."""
@@ -273,10 +314,8 @@ class _Job:
         try:
             if self._abandoned is not None and self._abandoned():
                 raise _Cancelled(499, "the client has gone away")
-            if self._deadline_ms:
-                waited = (perf_counter() - self._received) * 1e3
-                if waited > self._deadline_ms:
-                    raise _Expired(504, f"the deadline of {self._deadline_ms} ms passed after {waited:.0f} ms")
+            if self.limit_ms:
+                self.seconds_left()
             found = model.run(check.signature.name, self._feeds, self._asked)
             return Response(check.results(found, self._asked))
         except RequestError as error:
@@ -294,6 +333,12 @@ class _Job:
         kind = type(error).__name__
         text = reason if isinstance(error, ResultError) else f"{kind}: {reason}" if reason else kind
         return RequestError(500, f"model {self._model.name!r} failed: {text} (request {request_id})")
+
+
+def _late(limit_ms: float, name: str, received: float, running: bool, why: str = "") -> _Expired:
+    waited = (perf_counter() - received) * 1e3
+    where = "while the model ran" if running else "before the model ran"
+    return _Expired(504, f"the {name} of {limit_ms:.0f} ms passed after {waited:.0f} ms, {where}{why}")
 
 
 def _plain(text: str) -> str:

@@ -115,6 +115,12 @@ def serve(
     idle_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time that a connection may wait for its next request.")
     ] = 75.0,
+    request_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Time from a request's head to its answer; then 504. Default: the request's own."
+        ),
+    ] = None,
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Time for requests in flight when stopping.")
     ] = 30.0,
@@ -174,6 +180,7 @@ def serve(
         head_timeout=_seconds(head_timeout, "--head-timeout"),
         body_timeout=_seconds(body_timeout, "--body-timeout"),
         idle_timeout=_seconds(idle_timeout, "--idle-timeout"),
+        request_timeout=None if request_timeout is None else _seconds(request_timeout, "--request-timeout"),
         drain_timeout=drain_timeout,
         engine=engine,
         engine_options=options,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -53,12 +52,10 @@ def test_the_smaller_deadline_wins(
             busy.send(post(message()))
         gate.wait_entered()
         raw.send(post(message(field), "/", *fields))
-        wait_until(lambda: server.app.service.in_flight >= 2)
-        time.sleep(0.003)
-        gate.open()
         answer = raw.answer()
         assert answer.status == 504
         assert f"the deadline of {smaller} ms passed" in error(answer.body)
+        gate.open()
         assert busy.answer().status == 200
         assert (server.app.service.expired, server.app.service.failures) == (1, 1)
         assert gate.entered == 1
@@ -110,3 +107,88 @@ def test_half_closed_client_is_answered(gate: Counting) -> None:
         assert half.at_end()
         assert busy.answer().status == 200
         assert server.app.service.cancelled == 0
+
+
+def overdue(server: BackgroundServer) -> int:
+    return server.app.service.overdue
+
+
+def test_deadline_that_passes_while_the_model_runs_is_answered_then(gate: Counting) -> None:
+    with BackgroundServer(gate.model) as server, Raw(server.url) as raw:
+        service = server.app.service
+        raw.send(post(message(30)))
+        answer = raw.answer()
+        assert answer.status == 504
+        assert "the deadline of 30 ms passed after" in error(answer.body)
+        assert error(answer.body).endswith(", while the model ran")
+        assert (gate.entered, service.expired, service.in_flight, overdue(server)) == (1, 1, 0, 1)
+        gate.open()
+        wait_until(lambda: overdue(server) == 0)
+        wait_until(lambda: server.app.budget.used == 0)
+        assert raw.post(message(60_000)).status == 200
+        assert (service.requests, service.failures, gate.entered) == (2, 1, 2)
+
+
+def test_a_request_behind_one_that_is_overdue_is_told_why(gate: Counting) -> None:
+    with BackgroundServer(gate.model, max_queue=1) as server, Raw(server.url) as raw, Raw(server.url) as waiting:
+        assert raw.post(message(20)).status == 504
+        waiting.send(post(message()))
+        wait_until(lambda: server.app.service.in_flight == 1)
+        other = raw.post(message(20))
+        assert (other.status, gate.entered) == (504, 1)
+        assert error(other.body).endswith("before the model ran; the model's only thread is held past a deadline")
+        gate.open()
+        assert waiting.answer().status == 200
+        assert gate.entered == 2
+
+
+def test_a_model_whose_threads_are_all_stuck_says_so(gate: Counting, caplog: pytest.LogCaptureFixture) -> None:
+    with BackgroundServer(gate.model) as server, Raw(server.url) as raw, Raw(server.url) as waiting:
+        assert raw.post(message(20)).status == 504
+        waiting.send(post(message()))
+        assert waiting.answer().status == 503  # after a second: nobody waits for a thread that may never be free
+        answer = raw.post(message())
+        assert answer.status == 503
+        assert error(answer.body) == "busy: the model's only thread is held past a deadline"
+        assert (gate.entered, server.app.service.in_flight, overdue(server)) == (1, 0, 1)
+        gate.open()
+        wait_until(lambda: overdue(server) == 0)
+        assert raw.post(message()).status == 200
+        wait_until(lambda: server.app.budget.used == 0)
+    assert [record.message for record in caplog.records] == [
+        "model: busy: the model's only thread is held past a deadline; 1 waiting requests are refused",
+        "model: a thread is free again, requests are taken",
+    ]
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_the_servers_time_limit_is_for_requests_without_a_deadline(gate: Counting, handed_over: bool) -> None:
+    with BackgroundServer(gate.model, request_timeout=0.05) as server, Raw(server.url) as raw:
+        if handed_over:
+            raw.get("/healthz")
+        answer = raw.post(message(60_000) if handed_over else message())
+        assert answer.status == 504
+        assert "the server's time limit of 50 ms passed after" in error(answer.body)
+        shorter = raw.post(message(1))
+        assert "the deadline of 1 ms passed after" in error(shorter.body)
+
+
+def test_memory_of_requests_that_expire_in_the_queue_comes_back_at_once(gate: Counting) -> None:
+    with BackgroundServer(gate.model) as server, Raw(server.url) as busy, Raw(server.url) as raw:
+        busy.send(post(message()))
+        gate.wait_entered()
+        held = server.app.budget.used
+        assert held > 0
+        for _ in range(300):
+            assert raw.post(message(1)).status == 504
+        wait_until(lambda: server.app.budget.used == held)
+        gate.open()
+        assert busy.answer().status == 200
+        assert gate.entered == 1
+
+
+def test_stopping_does_not_wait_for_a_thread_whose_request_is_answered(gate: Counting) -> None:
+    with BackgroundServer(gate.model) as server, Raw(server.url) as raw:
+        assert raw.post(message(20)).status == 504
+        assert overdue(server) == 1
+    assert not server.app.service.ready

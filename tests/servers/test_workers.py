@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -202,3 +203,72 @@ def test_a_result_after_the_loop_has_gone_is_dropped() -> None:
 def test_impossible_sizes(size: int, max_queue: int) -> None:
     with pytest.raises(ValueError, match="size is 1 or more and max_queue 0 or more"):
         Workers(size, max_queue=max_queue)
+
+
+def gave_up(running: bool, why: str) -> str:
+    return f"late {running}{why}"
+
+
+def test_a_job_past_its_time_is_answered_and_its_thread_counted_until_it_is_back() -> None:
+    async def test(workers: Workers) -> None:
+        gate = Gate()
+        results: list[Any] = []
+        workers.submit(gate, (), results.append, seconds=0.05, late=gave_up)
+        assert gate.entered.acquire(timeout=PATIENCE)
+        assert await workers.drain(PATIENCE)
+        assert (results, workers.in_flight, workers.overdue) == (["late True"], 0, 1)
+        workers.submit(gate, (), results.append)
+        workers.submit(int, (), results.append, seconds=0.01, late=gave_up)
+        while len(results) < 2:
+            await asyncio.sleep(0.001)
+        assert results[1] == "late False; 1 of the model's 2 threads are held past a deadline"
+        gate.open.set()
+        while workers.overdue:
+            await asyncio.sleep(0.001)
+        workers.submit(str, (7,), results.append, seconds=PATIENCE, late=gave_up)
+        assert await workers.drain(PATIENCE)
+        assert (sorted(results[2:]), workers.stuck) == (["7", "through"], False)
+
+    run(test, 2)
+
+
+def test_jobs_that_were_given_up_in_the_queue_neither_run_nor_pile_up() -> None:
+    async def test(workers: Workers) -> None:
+        gate = Gate()
+        ran: list[int] = []
+        results: list[Any] = []
+        alive: list[weakref.ref[Any]] = []
+        workers.submit(gate, (), results.append)
+        for n in range(1000):
+            array = np.ones(3)
+            alive.append(weakref.ref(array))
+            workers.submit(lambda x, n=n: ran.append(n), (array,), results.append, seconds=0.001, late=gave_up)
+            del array
+            if n % 50 == 0:
+                workers.submit(ran.append, (-n,), results.append, seconds=PATIENCE, late=gave_up)
+                await asyncio.sleep(0.01)
+        while len(results) < 1000:
+            await asyncio.sleep(0.01)
+        assert set(results) == {"late False"}
+        assert not any(reference() is not None for reference in alive)
+        assert workers._jobs.qsize() < 200
+        gate.open.set()
+        assert await workers.drain(PATIENCE)
+        assert ran == [-n for n in range(0, 1000, 50)]
+        assert (workers._dead, workers._jobs.qsize(), workers.overdue) == (0, 0, 0)
+
+    run(test)
+
+
+def test_deadline_and_result_at_once_give_one_answer() -> None:
+    async def test(workers: Workers) -> None:
+        for _ in range(300):
+            results: list[Any] = []
+            workers.submit(time.sleep, (0.001,), results.append, seconds=0.001, late=gave_up)
+            assert await workers.drain(PATIENCE)
+            while workers.overdue or workers._dead:
+                await asyncio.sleep(0)
+            assert results in ([None], ["late True"], ["late False"])
+        assert workers.in_flight == 0
+
+    run(test, 2)
