@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorwire.servers.address import Listener, listen_shared, parse_address
-from tensorwire.servers.engines.function import FunctionModel
+from tensorwire.servers.engines.python_model import as_model
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.model import Model
 from tensorwire.servers.server import App
@@ -46,7 +46,8 @@ def make_app(
     request_timeout: float | None = None,
     **limits: Any,
 ) -> App:
-    """An App for one model: a path, a callable, a Model, or None for the embedded digits classifier.
+    """An App for one model: a path, 'module:name' of Python, a function, class or object of Python, a Model, or None
+    for the embedded digits classifier.
 
     ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles, ``limits`` are the
     fields of Limits, the rest is as for App. Raises ModelError, TlsError, ValueError for a bad address or limit,
@@ -151,6 +152,6 @@ def _tls(cert: str | Path | None, key: str | Path | None, client_ca: str | Path 
 def _as_model(model: Any, engine: str | None, options: Mapping[str, Any] | None) -> Model:
     if isinstance(model, Model):
         return model
-    if callable(model):
-        return FunctionModel(model)
-    return open_model(model, engine=engine, options=options)
+    if model is None or isinstance(model, str | Path):
+        return open_model(model, engine=engine, options=options)
+    return as_model(model, options)

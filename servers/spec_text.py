@@ -44,7 +44,7 @@ def parse_dtype(text: str) -> np.dtype[Any] | None:
     Raises ModelError for any other name.
     """
     if text not in _KNOWN:
-        raise ModelError(f"unknown dtype {text!r}: there are {', '.join(sorted(_KNOWN))}")
+        raise ModelError(_unknown(text))
     if text == "any":
         return None
     if text in _ML_DTYPES:
@@ -97,19 +97,13 @@ def _parts(text: str) -> Iterator[str]:
 def _head(head: str, text: str, shaped: bool, named: str) -> tuple[str, np.dtype[Any] | None]:
     """The name (may be empty) and the dtype in what stands before the brackets."""
     found = _HEAD.fullmatch(head)
-    if found is not None and (found["dtype"] in _KNOWN):
+    if found is not None and found["dtype"] in _KNOWN:
         return (found["name"] or "").strip(), parse_dtype(found["dtype"])
     # A word after a colon or before brackets is a dtype with a slip in it, unless it can only be a name.
-    separated = found is not None and found["mark"] is not None
-    if (
-        found is not None
-        and not found["dtype"].isdigit()
-        and (named or (separated and (shaped or ":" in found["mark"])))
-    ):
-        try:
-            parse_dtype(found["dtype"])
-        except ModelError as error:
-            raise ModelError(f"{text!r}: {error}") from None
+    if found is not None and not found["dtype"].isdigit():
+        mark = found["mark"]
+        if named or (mark and (shaped or ":" in mark)):
+            raise ModelError(f"{text!r}: {_unknown(found['dtype'])}")
     return head.strip(), None
 
 
@@ -125,6 +119,10 @@ def _shape(text: str, whole: str) -> list[int]:
         else:
             raise ModelError(f"{whole!r}: {size!r} is not a size: write a number, or ? for any")
     return sizes
+
+
+def _unknown(dtype: str) -> str:
+    return f"unknown dtype {dtype!r}: there are {', '.join(sorted(_KNOWN))}"
 
 
 def _example(name: str) -> str:

@@ -32,6 +32,8 @@ EXAMPLES = """Examples:
 
     tensorwire inspect graph.pb --outputs policy,value
 
+    tensorwire inspect my_module:predict
+
     tensorwire inspect http://127.0.0.1:9000
 """
 
@@ -39,7 +41,12 @@ _SCHEMES = ("http://", "https://", "unix:")
 
 
 def inspect(
-    target: Annotated[str, typer.Argument(metavar="PATH|URL", help="A model, or a server that runs one.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH|URL|MODULE:NAME", help="A model, a server that runs one, or a function or class of Python."
+        ),
+    ],
     engine: EngineName = None,
     option: EngineOption = None,
     inputs: Inputs = None,
@@ -80,7 +87,7 @@ def _print_model(console: Console, path: Path, model: Model) -> None:
         "engine": model.engine,
     }
     size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file())
-    _print_facts(console, about | dict(model.facts) | {"size": size_text(size)})
+    _print_facts(console, about | dict(model.facts) | {"size": size_text(size) if path.exists() else ""})
     several = len(model.signatures) > 1
     for name, signature in model.signatures.items():
         if several:

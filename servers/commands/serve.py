@@ -43,6 +43,10 @@ EXAMPLES = """Examples:
 
     tensorwire serve model.onnx --workers 4 --tls-cert server.pem --tls-key server.key
 
+    tensorwire serve my_module:predict
+
+    tensorwire serve my_module:Classifier --option threshold=0.7
+
     tensorwire serve --echo
 """
 
@@ -50,7 +54,11 @@ EXAMPLES = """Examples:
 def serve(
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="PATH", help="Model file or folder. Without it: a small classifier of digits."),
+        typer.Argument(
+            metavar="PATH|MODULE:NAME",
+            help="Model file or folder, or a function or class of a Python module. Without it: a small classifier of "
+            "digits.",
+        ),
     ] = None,
     echo: Annotated[
         bool, typer.Option("--echo", help="Serve the identity: tensors come back as they were sent.")

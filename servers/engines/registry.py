@@ -6,6 +6,7 @@ without a change to this library. Finding an engine does not import its framewor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any, cast
 
 from tensorwire.servers.model import Engine, Model, ModelError
 
-__all__ = ["GROUP", "engine_names", "find_engine", "load_model"]
+__all__ = ["GROUP", "engine_names", "find_engine", "is_reference", "load_model"]
 
 GROUP = "tensorwire.engines"
+PYTHON = "python"  # the engine of references to Python modules
+
+_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def engine_names() -> tuple[str, ...]:
@@ -47,15 +51,22 @@ def find_engine(path: Path, name: str | None = None) -> Engine:
     raise ModelError(f"{path}: not a format of a known engine ({known}){reason}; name one if it is")
 
 
+def is_reference(path: str | Path) -> bool:
+    """It names something of a Python module, 'package.module:name', rather than a file that is there."""
+    return bool(_REFERENCE.fullmatch(str(path))) and not Path(path).exists()
+
+
 def load_model(
     path: str | Path, *, engine: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Model:
-    """Load a model with the named engine, or with the one that recognizes the file.
+    """Load a model with the named engine, or with the one that recognizes the file or Python reference.
 
     ``options`` go to the engine. Raises ModelError: no such file, no engine for it, the engine's extra is not
     installed, not a model, an option that the engine does not have.
     """
     path = Path(path)
+    if is_reference(path):
+        return find_engine(path, engine or PYTHON).load(path, options=dict(options or {}))
     if not path.exists():
         raise ModelError(f"no such file: {path}")
     return find_engine(path, engine).load(path, options=dict(options or {}))

@@ -78,7 +78,8 @@ ALLOWED: dict[str, set[str]] = {
     "tensorwire.servers.tls": {"errors"},
     "tensorwire.servers.model": {"errors", "_messages"},
     "tensorwire.servers.spec_text": {"_messages", "servers.model"},
-    "tensorwire.servers.engines": {"_messages", "servers.model", "servers.spec_text"},
+    "tensorwire.servers.declare": {"_messages", "servers.model", "servers.spec_text"},
+    "tensorwire.servers.engines": {"_messages", "servers.model", "servers.spec_text", "servers.declare"},
     "tensorwire.servers.repository": {"", "servers.model", "servers.engines.registry", "servers.embedded"},
     "tensorwire.servers.scheduling": {"", "servers.model"},
     "tensorwire.servers.check": {"_messages", "servers.model"},
@@ -118,7 +119,7 @@ ALLOWED: dict[str, set[str]] = {
         "servers.model",
         "servers.fronts.limits",
         "servers.address",
-        "servers.engines.function",
+        "servers.engines.python_model",
     },
     "tensorwire.servers.background": {"", "servers.app", "servers.model", "servers.address"},
     "tensorwire.servers.loadgen": {

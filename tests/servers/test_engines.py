@@ -138,7 +138,8 @@ def test_echo_returns_the_very_arrays() -> None:
         (A, ("y",), (), ["y"]),
         (A, (), ("d",), ["d"]),
         ((A, B), (), (), ["0", "1"]),
-        ([A, B], ("p", "q"), ("d", "e"), ["p", "q"]),
+        ([A, B], ("p", "q"), (), ["p", "q"]),
+        ([A, B], ("e", "d"), ("d", "e"), ["d", "e"]),  # in the declared order, whatever was asked for first
         ([A, B], ("p",), ("d", "e"), ["d", "e"]),
     ],
 )
