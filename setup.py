@@ -46,6 +46,7 @@ setup(
             extension("_encode", "writer.c"),
             extension("_decode", "reader.c", "cursor.c"),
             extension("_head"),
+            extension("_heads"),
             extension("_pending"),
             extension("_net"),
         ],

@@ -45,6 +45,7 @@ cdef class _Scratch:
     """C arrays and the Python objects they point into, for the time of one encode."""
     cdef list blocks            # bytes objects used as memory: freed with this
     cdef list kept
+    cdef Py_ssize_t inlined     # payloads of at most so many bytes are copied into the header
 
     def __cinit__(self):
         self.blocks = []
@@ -161,7 +162,7 @@ cdef int fill_part(_Scratch scratch, cnp.ndarray array, tw_part *part, str kind,
         part.dtype = <uint8_t>wire
         part.data = cnp.PyArray_DATA(array)
         part.nbytes = cnp.PyArray_NBYTES(array)
-        part.inlined = part.nbytes <= INLINE_NBYTES
+        part.inlined = <Py_ssize_t>part.nbytes <= scratch.inlined
         return 0
     if array.descr.kind in b"OSUT":
         return fill_strings(scratch, array, part, kind, names, i)
@@ -252,10 +253,11 @@ cdef Frame write(object message, Parts *parts, tw_part *tensors, list arrays):
 
 
 @cython.nonecheck(True)
-cdef Frame encode_request(Request request):
-    cdef _Scratch scratch = _Scratch()
+cdef Frame encode_request(Request request, Py_ssize_t inlined):
+    cdef _Scratch scratch = _Scratch.__new__(_Scratch)
     cdef Parts parts
     cdef list arrays = []
+    scratch.inlined = inlined
     memset(&parts, 0, sizeof(parts))
     parts.request.inputs.count = <unsigned int>len(request.inputs.arrays)
     parts.request.inputs.items = fill_parts(scratch, request.inputs, "input", arrays)
@@ -272,12 +274,13 @@ cdef Frame encode_request(Request request):
 
 
 @cython.nonecheck(True)
-cdef Frame encode_response(Response response):
-    cdef _Scratch scratch = _Scratch()
+cdef Frame encode_response(Response response, Py_ssize_t inlined):
+    cdef _Scratch scratch = _Scratch.__new__(_Scratch)
     cdef Parts parts
     cdef list arrays = []
     cdef Py_ssize_t n = len(response.errors), i
     cdef tw_error_part *errors
+    scratch.inlined = inlined
     memset(&parts, 0, sizeof(parts))
     parts.response.outputs.count = <unsigned int>len(response.outputs.arrays)
     parts.response.outputs.items = fill_parts(scratch, response.outputs, "output", arrays)
@@ -331,16 +334,17 @@ cdef Frame encode_metadata(Metadata metadata):
     return write(metadata, &parts, NULL, [])
 
 
-def encode(message, /):
+def encode(message, /, *, Py_ssize_t inline_nbytes=INLINE_NBYTES):
     """Encode one message.
 
-    Copies no contiguous little-endian tensor of over 512 bytes; strided arrays are copied once, big-endian ones
-    swapped once. Raises EncodeError for a dtype that the wire does not know and for a message of 2 GiB or more.
+    Copies no contiguous little-endian tensor of over ``inline_nbytes`` (one of at most so many is copied into the
+    header); strided arrays are copied once, big-endian ones swapped once. Raises EncodeError for a dtype that the wire
+    does not know and for a message of 2 GiB or more.
     """
     if type(message) is Request:
-        return encode_request(message)
+        return encode_request(message, inline_nbytes)
     if type(message) is Response:
-        return encode_response(message)
+        return encode_response(message, inline_nbytes)
     if type(message) is Metadata:
         return encode_metadata(message)
     if type(message) is MetadataRequest:

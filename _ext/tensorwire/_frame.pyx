@@ -34,8 +34,8 @@ cdef class Frame:
     """An encoded message: header bytes, and views of the arrays' own memory.
 
     ``buffers`` is what a vectored write takes, in order: flat read-only byte views (bytes or memoryview). Tensors of
-    at most 512 bytes, and strings, are copied into the header; larger ones are views, so do not write to those arrays
-    before the frame is sent.
+    at most 512 bytes, or ``encode``'s ``inline_nbytes``, and strings, are copied into the header; larger ones are views,
+    so do not write to those arrays before the frame is sent.
     """
 
     def __len__(self):

@@ -11,5 +11,6 @@ cdef class Head:
     cdef bint old_http
     cdef bint complete
     cdef bytes content_length
+    cdef Py_ssize_t body_nbytes     # Content-Length, 0 without one
+    cdef Py_ssize_t repeated(self, const char *start, Py_ssize_t filled) noexcept
     cdef str parse(self, bytes text)
-    cdef Py_ssize_t body_nbytes(self) noexcept

@@ -3,6 +3,10 @@
 import httptools
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memcmp
+
+cdef Py_ssize_t LARGEST = 0x7FFFFFFFFFFFFFFF
 
 
 @cython.final
@@ -13,13 +17,19 @@ cdef class Head:
     Transfer-Encoding, folded lines, lengths that are not digits, bare CR or LF.
     """
 
-    cdef str parse(self, bytes text):
-        """Read a whole head, up to its empty line; returns what is wrong with it, or None.
+    cdef Py_ssize_t repeated(self, const char *start, Py_ssize_t filled) noexcept:
+        """How many of the bytes at hand are the last head once more, which then still says the same; 0: they are not.
 
-        A client that keeps its connection mostly sends the same head again, which then still says the same.
+        A client that keeps its connection mostly sends nothing else.
         """
-        if text == self.text:
-            return None
+        cdef Py_ssize_t size
+        if self.text is None:
+            return 0
+        size = PyBytes_GET_SIZE(self.text)
+        return size if filled >= size and memcmp(start, PyBytes_AS_STRING(self.text), size) == 0 else 0
+
+    cdef str parse(self, bytes text):
+        """Read a whole head, up to its empty line; returns what is wrong with it, or None."""
         self.text = None
         self.method = self.url = self.content_type = self.content_length = self.deadline = None
         self.fields = []
@@ -37,14 +47,10 @@ cdef class Head:
         cdef Py_ssize_t end = text.find(b"\r\n")  # of the request line; parser.get_http_version() formats a string
         self.old_http = end > 3 and text[end - 3:end] == b"1.0"
         self.method = parser.get_method()
+        # At most what a size can hold: llhttp lets 64 unsigned bits through.
+        self.body_nbytes = 0 if self.content_length is None else min(int(self.content_length), LARGEST)
         self.text = text
         return None
-
-    cdef Py_ssize_t body_nbytes(self) noexcept:
-        """Content-Length, 0 without one; at most what a size can hold (llhttp lets 64 unsigned bits through)."""
-        if self.content_length is None:
-            return 0
-        return min(int(self.content_length), <Py_ssize_t>0x7FFFFFFFFFFFFFFF)
 
     def on_url(self, bytes url):
         self.url = url if self.url is None else self.url + url

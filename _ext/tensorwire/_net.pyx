@@ -25,9 +25,8 @@ from tensorwire._c cimport memmem
 from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
 from tensorwire._head cimport Head
+from tensorwire._heads cimport refresh_date, response_head
 from tensorwire._memory cimport Chunk, budgeted
-
-import tensorwire._heads as _heads
 
 cdef enum State:
     HEAD
@@ -48,6 +47,7 @@ cdef class _Connection(Link):
     cdef object transport
     cdef Head parsed                # the head at hand, or the last one
     cdef bint named                 # the head at hand is parsed; a request may be refused before it is
+    cdef bint claimed               # it is a wire request's
     cdef State state
     cdef bytearray head             # never resized: the loop holds an export of it while it reads
     cdef Py_ssize_t filled          # bytes of `head` in use
@@ -72,7 +72,7 @@ cdef class _Connection(Link):
 
     def connection_made(self, transport):
         self.transport = transport
-        _heads.refresh_date()
+        refresh_date()
         self.handler.connected(self)
 
     def connection_lost(self, error):
@@ -139,35 +139,51 @@ cdef class _Connection(Link):
     cdef bint take_head(self) except -1:
         """Parse one head if it is all there; True when there may be more to do."""
         cdef char *start = PyByteArray_AS_STRING(self.head)
+        cdef Head parsed = self.parsed
+        cdef Py_ssize_t size = parsed.repeated(start, self.filled)
+        if not size:
+            size = self.parse_head(start)
+            if not size:
+                return False
+        self.scanned = 0
+        self.named = True
+        self.keep_alive = parsed.keep_alive
+        if not self.claimed:
+            return self.hand_over()
+        cdef Exchange exchange = self.new_exchange()
+        exchange.body_nbytes = parsed.body_nbytes
+        self.head_since = 0
+        if exchange.body_nbytes > self.handler.max_body:
+            self.consume(size)
+            self.refuse(413, "")
+            return False
+        if self.budget.waiting:
+            self.consume(size)
+            return self.wait()
+        return self.receive(size)
+
+    cdef Py_ssize_t parse_head(self, char *start) except -1:
+        """The size of the head that begins the buffer, parsed; 0 when it is not all there, or has been refused."""
         cdef Py_ssize_t back = self.scanned - 3 if self.scanned > 3 else 0
         cdef char *end = <char *>memmem(start + back, self.filled - back, b"\r\n\r\n", 4)
+        cdef Head parsed = self.parsed
         self.scanned = self.filled
+        self.named = False
         if end == NULL:
             if self.filled == len(self.head):
                 self.refuse(431, f"the request's head is longer than {len(self.head)} bytes")
-            return False
-        self.scanned = 0
+            return 0
         cdef Py_ssize_t size = end + 4 - start
-        cdef Head parsed = self.parsed
         problem = parsed.parse(PyBytes_FromStringAndSize(start, size))
-        self.named = problem is None
         if problem is not None:
+            self.scanned = 0
             self.refuse(400, f"not an HTTP/1.1 request: {problem}")
-            return False
-        self.keep_alive = parsed.keep_alive
-        if parsed.chunked or not self.handler.claims(parsed.method, parsed.url, parsed.content_type or b""):
-            return self.hand_over()
-        cdef Exchange exchange = self.new_exchange()
-        exchange.body_nbytes = parsed.body_nbytes()
-        self.consume(size)
-        self.head_since = 0
-        if exchange.body_nbytes > self.handler.max_body:
-            self.refuse(413, "")
-            return False
-        return self.wait() if self.budget.waiting else self.receive()
+            return 0
+        self.claimed = not parsed.chunked and self.handler.claims(parsed.method, parsed.url, parsed.content_type or b"")
+        return size
 
-    cdef bint receive(self) except -1:
-        """Make room for the body at hand and take what came with the head; True when that was all of it."""
+    cdef bint receive(self, Py_ssize_t at) except -1:
+        """Make room for the body at hand and take what came with the head, from ``at`` on; True when that was all."""
         cdef Exchange exchange = self.exchange
         cdef Py_ssize_t take
         try:
@@ -176,10 +192,11 @@ cdef class _Connection(Link):
             self.refuse(503, f"no memory for a body of {exchange.body_nbytes:,} bytes; try again later")
             return False
         if exchange.body is None:
+            self.consume(at)
             return self.wait()
-        take = min(self.filled, exchange.body_nbytes)
-        memcpy(exchange.body.data, PyByteArray_AS_STRING(self.head), take)
-        self.consume(take)
+        take = min(self.filled - at, exchange.body_nbytes)
+        memcpy(exchange.body.data, PyByteArray_AS_STRING(self.head) + at, take)
+        self.consume(at + take)
         self.received = take
         if take == exchange.body_nbytes:
             self.dispatch()
@@ -206,7 +223,7 @@ cdef class _Connection(Link):
         self.state = HEAD
         self.active = True
         self.resume_reading()
-        if self.receive():
+        if self.receive(0):
             self.advance()
 
     cdef Exchange new_exchange(self):
@@ -227,7 +244,8 @@ cdef class _Connection(Link):
     cdef void consume(self, Py_ssize_t n) noexcept:
         cdef char *start = PyByteArray_AS_STRING(self.head)
         self.filled -= n
-        memmove(start, start + n, self.filled)
+        if self.filled:
+            memmove(start, start + n, self.filled)
 
     cdef bint hand_over(self) except -1:
         """Give the connection, and what was read of it, to the other protocols' server for good."""
@@ -271,12 +289,14 @@ cdef class _Connection(Link):
         return 0
 
     cdef int send(self, int status, Frame frame) except -1:
-        connection = _heads.CLOSE if not self.keep_alive else _heads.KEEP_ALIVE if self.parsed.old_http else b""
-        head = _heads.response_head(status, frame.nbytes, connection)
-        if frame.nbytes <= JOINED_NBYTES:
-            self.transport.write(head + b"".join(frame.buffers))
+        cdef bytes head = response_head(status, frame.nbytes, self.keep_alive, self.parsed.old_http)
+        cdef list buffers = frame.buffers
+        if frame.nbytes > JOINED_NBYTES:
+            self.transport.writelines([head, *buffers])
+        elif len(buffers) == 1:
+            self.transport.write(head + buffers[0])
         else:
-            self.transport.writelines([head, *frame.buffers])
+            self.transport.write(b"".join([head, *buffers]))
         return 0
 
     cdef int refuse(self, int status, str reason) except -1:
@@ -300,7 +320,7 @@ cdef class _Connection(Link):
     def expire(self, double now):
         """Call every second with loop.time(): closes the connection when one of the handler's timeouts has passed."""
         cdef Py_ssize_t unsent
-        _heads.refresh_date()
+        refresh_date()
         if self.transport is None:
             return
         unsent = self.transport.get_write_buffer_size()

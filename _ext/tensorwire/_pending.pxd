@@ -9,6 +9,7 @@ cdef class Exchange:
     cdef readonly bytes deadline
     cdef readonly double started
     cdef readonly bint abandoned
+    cdef public str model
     cdef list fields
     cdef Link link
 

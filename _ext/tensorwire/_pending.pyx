@@ -23,7 +23,7 @@ cdef class Exchange:
     None when it was never read (arrays decoded from it are views that keep it alive); ``body_nbytes`` is the length
     announced; ``deadline`` is the value of X-Deadline-Ms, or None; ``started`` is time.perf_counter() when the head was
     complete; ``abandoned`` is True once the client has gone away, when an answer would be thrown away (to be read from
-    any thread).
+    any thread). ``model`` is the handler's, to note for its log which model was asked for (None until then).
     """
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from time import perf_counter
 
 __all__ = ["ABANDONED", "enabled", "record"]
@@ -14,9 +15,8 @@ _log = logging.getLogger("tensorwire.access")
 _LONGEST = 120
 
 
-def enabled() -> bool:
-    """True when somebody reads the log: ask before collecting what ``record`` wants."""
-    return _log.isEnabledFor(logging.INFO)
+enabled = partial(_log.isEnabledFor, logging.INFO)
+"""True when somebody reads the log: ask before collecting what ``record`` wants."""
 
 
 def record(

@@ -61,38 +61,29 @@ class WireHandler:
         self._limits = limits
         self._closed = closed
         self._handed_over = handed_over
-        self._model = ""
 
     def handle(self, exchange: Exchange) -> None:
         """Answer a complete request, now or when the service has its result."""
-        answer = Answer(self, exchange)
+        names = True
+        result: RequestError
         try:
             message = read_message(exchange.body)
-            if isinstance(message, Request):
-                answer.model = message.model
-                answer.names = not message.outputs
-                deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
-                self._service.submit(
-                    message,
-                    answer,
-                    received=exchange.started,
-                    deadline_ms=deadline_ms,
-                    abandoned=answer.abandoned,
-                )
-            else:
-                answer.send(200, encode(self._service.metadata()))
+            if not isinstance(message, Request):
+                answer_with(exchange, 200, encode(self._service.metadata()))
+                return
+            exchange.model = message.model
+            names = not message.outputs
+            deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
+            answer = Answer(self, exchange, names)
+            self._service.submit(
+                message, answer, received=exchange.started, deadline_ms=deadline_ms, abandoned=answer.abandoned
+            )
+            return
         except RequestError as error:
-            answer(error)
+            result = error
         except Exception as error:
-            answer(internal_error(error, f"request from {exchange.peer}"))
-
-    def reply(self, exchange: Exchange, model: str, status: int, frame: Frame) -> None:
-        """Send a frame; ``model`` is the name in the access log."""
-        self._model = model
-        try:
-            exchange.reply(status, frame)
-        finally:
-            self._model = ""
+            result = internal_error(error, f"request from {exchange.peer}")
+        answer_with(exchange, *result_frame(result, names))
 
     def refuse(self, exchange: Exchange, status: int, reason: str) -> Frame:
         """The answer to a request whose body is not read."""
@@ -117,46 +108,43 @@ class WireHandler:
         self._closed()
 
     def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
-        # Called from within Exchange.reply, so the model's name is still the one that `reply` left.
-        if access.enabled():
-            self.record(exchange, self._model, status, nbytes)
-
-    def record(self, exchange: Exchange, model: str, status: int, sent: int) -> None:
         """A line of the access log."""
-        received = exchange.body_nbytes if exchange.body is not None else 0
-        access.record(exchange.peer, exchange.method, exchange.path, model, status, received, sent, exchange.started)
+        if access.enabled():
+            received = exchange.body_nbytes if exchange.body is not None else 0
+            model = exchange.model or ""
+            access.record(
+                exchange.peer, exchange.method, exchange.path, model, status, received, nbytes, exchange.started
+            )
 
 
 class Answer:
     """Where the service puts the result of one request; only the first result counts."""
 
-    __slots__ = ("_exchange", "_handler", "model", "names")
+    __slots__ = ("_exchange", "_handler", "_names")
 
-    def __init__(self, handler: WireHandler, exchange: Exchange) -> None:
+    def __init__(self, handler: WireHandler, exchange: Exchange, names: bool) -> None:
         self._handler = handler
         self._exchange: Exchange | None = exchange
-        self.model = ""
-        self.names = True
+        self._names = names
 
     def __call__(self, result: Response | RequestError) -> None:
-        exchange = self._exchange
+        exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
         if not exchange.abandoned:
-            self.send(*result_frame(result, self.names))
-        elif access.enabled():
-            self._handler.record(exchange, self.model, access.ABANDONED, 0)
+            answer_with(exchange, *result_frame(result, self._names))
+        else:
+            self._handler.replied(exchange, access.ABANDONED, 0)
 
     def abandoned(self) -> bool:
         """True once the client has gone away; for any thread."""
         exchange = self._exchange
         return exchange is not None and exchange.abandoned
 
-    def send(self, status: int, frame: Frame) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is None:
-            return
-        try:
-            self._handler.reply(exchange, self.model, status, frame)
-        except Exception:
-            _log.exception("reply to %s failed", exchange.peer)
+
+def answer_with(exchange: Exchange, status: int, frame: Frame) -> None:
+    """Reply; what goes wrong then is logged, since there is nobody left to tell."""
+    try:
+        exchange.reply(status, frame)
+    except Exception:
+        _log.exception("reply to %s failed", exchange.peer)

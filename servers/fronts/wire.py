@@ -43,6 +43,9 @@ _BINARY = frozenset(
 )
 _STATUSES = frozenset((400, 404, 408, 411, 413, 415, 429, 431, 499, 500, 501, 503, 504))
 
+# Outputs of up to so many bytes are copied next to the header: cheaper than a view, its hold and a vectored write.
+JOINED_NBYTES = 8 << 10
+
 EMPTY_BODY = "empty body: a GraphPipe request is a flatbuffer Request message"
 
 
@@ -126,7 +129,7 @@ def result_frame(result: Response | RequestError, names: bool) -> tuple[int, Fra
             return http_status(result.code), error_frame(result.code, result.message)
         if not names and result.outputs.names:
             result = Response(result.outputs.arrays)
-        return 200, encode(result)
+        return 200, encode(result, inline_nbytes=JOINED_NBYTES)
     except Exception as error:
         _log.exception("the answer cannot be sent")
         return 500, error_frame(500, f"the model's answer cannot be sent: {error}")

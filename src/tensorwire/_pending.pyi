@@ -9,6 +9,7 @@ class Link: ...
 
 @final
 class Exchange:
+    model: str | None
     @property
     def method(self) -> bytes: ...
     @property

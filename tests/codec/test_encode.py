@@ -317,3 +317,13 @@ def test_a_message_half_made_is_an_error_and_no_crash() -> None:
     for kind in (tw.Request, tw.Response, tw.Metadata):
         with pytest.raises((TypeError, AttributeError)):
             tw.encode(kind.__new__(kind))
+
+
+@pytest.mark.parametrize("nbytes", [0, 511, 512, 513, 4096, 8192, 8196])
+@pytest.mark.parametrize("limit", [0, 512, 8192])
+def test_how_large_a_tensor_goes_into_the_header(nbytes: int, limit: int) -> None:
+    x = np.random.default_rng(nbytes).integers(0, 255, nbytes, np.uint8)
+    frame = tw.encode(tw.Response({"x": x, "y": x[:3]}), inline_nbytes=limit)
+    assert (len(frame.buffers) == 1) == (nbytes <= limit)
+    assert any(np.shares_memory(x, np.frombuffer(part, np.uint8)) for part in frame.buffers) == (nbytes > limit)
+    assert bytes(frame) == bytes(tw.encode(tw.Response({"x": x, "y": x[:3]})))
