@@ -15,7 +15,7 @@ from tensorwire._messages import Metadata, Request, Response
 from tensorwire._version import __version__
 from tensorwire.servers.check import Check, ResultError
 from tensorwire.servers.engines.registry import load_model
-from tensorwire.servers.model import Model, RequestError, quoted
+from tensorwire.servers.model import Array, Model, RequestError, quoted
 from tensorwire.servers.repository import local
 from tensorwire.servers.scheduling.workers import Workers
 
@@ -127,6 +127,10 @@ class Service:
             check = served.check(request.signature)
             if served.workers is None:
                 abandoned = None  # it runs at once
+                if not (deadline_ms or request.deadline_ms or self._timeout_ms):
+                    feeds = check.feeds(request.inputs)
+                    self._deliver(done, _run(served.model, check, feeds, check.asked(request.outputs), request.id))
+                    return
             job = _Job(served.model, check, request, received, deadline_ms, abandoned, self._timeout_ms)
             if served.workers is not None:
                 if job.limit_ms:
@@ -310,29 +314,38 @@ class _Job:
 
     def __call__(self) -> Response | RequestError:
         """Run the model; returns every error as a RequestError."""
-        model, check = self._model, self._check
         try:
             if self._abandoned is not None and self._abandoned():
                 raise _Cancelled(499, "the client has gone away")
             if self.limit_ms:
                 self.seconds_left()
-            found = model.run(check.signature.name, self._feeds, self._asked)
-            return Response(check.results(found, self._asked))
         except RequestError as error:
             return _bare(error)
-        except BaseException as error:  # a signal that ends the process is no exception here: see App.run
-            return self._failed(error)
+        return _run(self._model, self._check, self._feeds, self._asked, self._id)
 
-    def _failed(self, error: BaseException) -> RequestError:
-        request_id = _plain(self._id) or uuid4().hex[:8]
-        where = None if isinstance(error, ResultError) else error
-        _log.error("model %r failed (request %s): %s", self._model.name, request_id, error, exc_info=where)
-        reason = " ".join(str(error).split())
-        if len(reason) > _LONGEST_REASON:
-            reason = reason[:_LONGEST_REASON] + "..."
-        kind = type(error).__name__
-        text = reason if isinstance(error, ResultError) else f"{kind}: {reason}" if reason else kind
-        return RequestError(500, f"model {self._model.name!r} failed: {text} (request {request_id})")
+
+def _run(
+    model: Model, check: Check, feeds: Mapping[str, Array], asked: Sequence[str], request_id: str
+) -> Response | RequestError:
+    """Run a model on this thread; returns every error as a RequestError."""
+    try:
+        return Response(check.results(model.run(check.signature.name, feeds, asked), asked))
+    except RequestError as error:
+        return _bare(error)
+    except BaseException as error:  # a signal that ends the process is no exception here: see App.run
+        return _failed(model.name, request_id, error)
+
+
+def _failed(name: str, request_id: str, error: BaseException) -> RequestError:
+    request_id = _plain(request_id) or uuid4().hex[:8]
+    where = None if isinstance(error, ResultError) else error
+    _log.error("model %r failed (request %s): %s", name, request_id, error, exc_info=where)
+    reason = " ".join(str(error).split())
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[:_LONGEST_REASON] + "..."
+    kind = type(error).__name__
+    text = reason if isinstance(error, ResultError) else f"{kind}: {reason}" if reason else kind
+    return RequestError(500, f"model {name!r} failed: {text} (request {request_id})")
 
 
 def _late(limit_ms: float, name: str, received: float, running: bool, why: str = "") -> _Expired:
