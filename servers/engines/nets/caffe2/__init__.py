@@ -1,0 +1,3 @@
+"""Caffe2: a NetDef that computes, and one that makes its weights."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""MXNet: a symbol (JSON) and its parameters (NDArray list)."""
+
+from __future__ import annotations
