@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -69,13 +69,15 @@ class Child:
 
 
 @contextmanager
-def started(command: Sequence[str], env: Mapping[str, str] | None = None, *, wait: bool = True) -> Iterator[Child]:
-    """A command in a process group of its own until the block ends; ``wait`` for its first line."""
-    with TemporaryFile() as errors:
+def started(command: Sequence[str], *, wait: bool = True, log: Path | None = None) -> Iterator[Child]:
+    """A command in a process group of its own until the block ends; ``wait`` for its first line.
+
+    ``log``: where its standard error goes (None: a file that is gone at the end).
+    """
+    with log.open("w+b") if log else TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **(env or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if wait else subprocess.DEVNULL,
             stderr=errors,

@@ -31,11 +31,12 @@ def amount(value: float | None, unit: str = "s") -> str:
     if value is None:
         return ""
     if unit in (RATE, ""):
-        return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+        number = f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+        return f"{number} /s" if unit else number
     scales = _BYTES if unit == "B" else _SECONDS
     scale, name = next(((scale, name) for scale, name in scales if value >= scale), scales[-1])
-    number = value / scale
-    return f"{number:,.0f} {name}" if number >= 100 or name == "B" else f"{number:.3g} {name}"
+    scaled = value / scale
+    return f"{scaled:,.0f} {name}" if scaled >= 100 or name == "B" else f"{scaled:.3g} {name}"
 
 
 def times(value: float | None) -> str:
