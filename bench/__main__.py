@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -14,27 +15,47 @@ from rich.console import Console
 
 from bench import markdown, table
 from bench.codec import suite as codec
+from bench.load import suite as load
+from bench.load.suite import Loads
 from bench.machine import machine, versions
 from bench.measure import Effort
 from bench.peers import DISTRIBUTIONS
 from bench.peers import suite as peers
 from bench.plot import plot
+from bench.process import suite as process
+from bench.process.suite import Starts
 from bench.report import Report
 from bench.transport import suite as transport
 
-_SUITES = ("codec", "transport", "peers")
-_WIDTH = 172  # columns; a narrower terminal wraps lines rather than lose cells
+_SUITES = ("codec", "transport", "load", "process", "peers")
+_WIDTH = 190  # columns; a narrower terminal wraps lines rather than lose cells
 
-_FULL = {
-    "codec": Effort(0.5, 7, 400),
-    "transport": Effort(3.5, 15, 2000, sample=5e-3),
-    "peers": Effort(0.5, 5, 400),
-}
-_QUICK = {
-    "codec": Effort(0.08, 3, 100),
-    "transport": Effort(0.4, 5, 400, sample=2e-3),
-    "peers": Effort(0.04, 2, 100),
-}
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything a run measures."""
+
+    codec: Effort
+    transport: Effort
+    load: Loads
+    process: Starts
+    peers: Effort
+
+
+_FULL = Plan(
+    codec=Effort(0.5, 7, 400),
+    transport=Effort(3.5, 15, 2000, sample=5e-3),
+    load=Loads(2.0, 4),
+    process=Starts(10_000, 9),
+    peers=Effort(0.5, 5, 400),
+)
+_QUICK = Plan(
+    codec=Effort(0.08, 3, 100),
+    transport=Effort(0.4, 5, 400, sample=2e-3),
+    load=Loads(1.0, 1),
+    process=Starts(1_000, 3),
+    peers=Effort(0.04, 2, 100),
+)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -52,21 +73,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The original package's calls of flatbuffers are the deprecated ones.
     warnings.simplefilter("ignore", DeprecationWarning)
     suites = options.only or _SUITES
-    efforts = _QUICK if options.quick else _FULL
+    plan = _QUICK if options.quick else _FULL
     report = Report(machine(), versions(DISTRIBUTIONS))
     console = Console()
     if console.width < _WIDTH:
         console = Console(width=_WIDTH, soft_wrap=True)
     start = perf_counter()
-    if "transport" in suites:
-        console.print("round trips ...")
-        transport.run(report, efforts["transport"])
-    if "codec" in suites:
-        console.print("codec ...")
-        codec.run(report, efforts["codec"])
-    if "peers" in suites:
-        console.print("peers ...")
-        peers.run(report, efforts["peers"], options.quick)
+    steps: tuple[tuple[str, str, Callable[[], None]], ...] = (
+        ("transport", "round trips", lambda: transport.run(report, plan.transport)),
+        ("load", "requests a second", lambda: load.run(report, plan.load)),
+        ("process", "memory and start", lambda: process.run(report, plan.process)),
+        ("codec", "codec", lambda: codec.run(report, plan.codec)),
+        ("peers", "codecs of peers", lambda: peers.run(report, plan.peers, options.quick)),
+    )
+    for suite, words, measure in steps:
+        if suite in suites:
+            console.print(f"{words} ...")
+            measure()
     report.seconds = perf_counter() - start
     report.rows.sort(key=lambda row: _SUITES.index(row.suite))
     _show(report, console)
