@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench import markdown, table
 from bench.codec import suite as codec
+from bench.engines import suite as engines
 from bench.load import suite as load
 from bench.load.suite import Loads
 from bench.machine import machine, versions
@@ -27,7 +28,8 @@ from bench.process.suite import Starts
 from bench.report import Report
 from bench.transport import suite as transport
 
-_SUITES = ("codec", "transport", "load", "process", "peers")
+_SUITES = ("codec", "transport", "load", "process", "engines", "peers")
+_PATIENCE = 10.0  # seconds; a model's call that takes longer is made once
 _WIDTH = 190  # columns; a narrower terminal wraps lines rather than lose cells
 
 
@@ -39,6 +41,7 @@ class Plan:
     transport: Effort
     load: Loads
     process: Starts
+    engines: Effort
     peers: Effort
 
 
@@ -47,6 +50,7 @@ _FULL = Plan(
     transport=Effort(3.5, 15, 2000, sample=5e-3),
     load=Loads(2.0, 4),
     process=Starts(10_000, 9),
+    engines=Effort(4.0, 15, 400, sample=5e-3, slow=_PATIENCE, pause=0.02),
     peers=Effort(0.5, 5, 400),
 )
 _QUICK = Plan(
@@ -54,6 +58,7 @@ _QUICK = Plan(
     transport=Effort(0.4, 5, 400, sample=2e-3),
     load=Loads(1.0, 1),
     process=Starts(1_000, 3),
+    engines=Effort(0.5, 3, 100, sample=2e-3, slow=_PATIENCE, pause=0.02),
     peers=Effort(0.04, 2, 100),
 )
 
@@ -83,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("transport", "round trips", lambda: transport.run(report, plan.transport)),
         ("load", "requests a second", lambda: load.run(report, plan.load)),
         ("process", "memory and start", lambda: process.run(report, plan.process)),
+        ("engines", "models", lambda: engines.run(report, plan.engines)),
         ("codec", "codec", lambda: codec.run(report, plan.codec)),
         ("peers", "codecs of peers", lambda: peers.run(report, plan.peers, options.quick)),
     )

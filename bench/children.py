@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,23 @@ from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 
+_REASON = 60  # characters
+
 
 class ChildFailed(RuntimeError):
-    """A process ended before it was ready or in the middle of its work; the text is the last line it wrote."""
+    """A process ended before it was ready or in the middle of its work; the text is the last line it wrote.
+
+    ``reason`` is what fits a table's cell: no folders, no name of the exception, and not much of it.
+    """
+
+    @property
+    def reason(self) -> str:
+        text = re.sub(r"^[\w.]+: ", "", self.args[1])
+        text = re.sub(r"(?<!\w)/\S*/", "", text)
+        return text if len(text) <= _REASON else f"{text[: _REASON - 3]}..."
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 class Child:
@@ -46,7 +61,7 @@ class Child:
         """Why it ended, by its last words."""
         self._errors.seek(0)
         lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return ChildFailed(f"{self._name}: {lines[-1].strip() if lines else 'it ended without a word'}")
+        return ChildFailed(self._name, lines[-1].strip() if lines else "it ended without a word")
 
     @property
     def ended(self) -> bool:

@@ -83,6 +83,7 @@ def all_tables(report: Report) -> list[Table]:
         main_table(report),
         standing_table(report),
         subjects_table(report, "77 MB echo: time by server", "transport", echo),
+        subjects_table(report, "models: time by way", "engines", workloads(report, "engines")),
         *peer_tables(report),
     ]
     return [table for table in tables if table.rows]
@@ -116,6 +117,11 @@ def peer_tables(report: Report) -> list[Table]:
                 table.rows.append([name, *(_cell(m) for m in taken)])
         tables.append(table)
     return tables
+
+
+def workloads(report: Report, suite: str) -> list[str]:
+    """What a suite has figures of, in the order of the run."""
+    return list(dict.fromkeys(m.workload for m in report.measurements if m.suite == suite))
 
 
 def subjects_table(report: Report, title: str, suite: str, workloads: Sequence[str]) -> Table:

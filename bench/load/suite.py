@@ -79,8 +79,10 @@ def targets(contest: Contest) -> Iterator[tuple[dict[str, Target], dict[str, str
         try:
             address = stack.enter_context(serving(SERVERS[MOSEC], "tcp", contest.mosec))
             found[MOSEC] = Target(address, plain)
-        except (MissingPeer, ChildFailed) as error:
+        except MissingPeer as error:
             absent[MOSEC] = str(error)
+        except ChildFailed as error:
+            absent[MOSEC] = error.reason
         yield found, absent
 
 

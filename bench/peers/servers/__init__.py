@@ -66,6 +66,8 @@ def callers(stack: ExitStack, scheme: str, size: str, folder: Path) -> tuple[dic
         try:
             address = stack.enter_context(serving(peer, scheme, str(folder / peer.module)))
             found[name] = stack.enter_context(calling(peer, address, size))
-        except (MissingPeer, ChildFailed) as error:
+        except MissingPeer as error:
             absent[name] = str(error)
+        except ChildFailed as error:
+            absent[name] = error.reason
     return found, absent

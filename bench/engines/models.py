@@ -1,0 +1,63 @@
+"""The models that are served: which file, what it is asked, and with which options."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.children import ask
+from bench.engines.resnet import IMAGE
+
+BOARD: Final = (2, 6, 7)
+"""Planes, rows and columns of az4, a net for four in a row (https://github.com/oracle/graphpipe-tf-py)."""
+
+_AZ4 = "graphpipe/az4/az4.000050.pb"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model: the framework's name, its file's ending, and the module that makes a file where none is given."""
+
+    framework: str
+    ending: str
+    maker: str
+    file: Path | None = None
+
+    def path(self, folder: Path) -> Path:
+        """The file; made in the folder when there is none."""
+        if self.file is not None:
+            return self.file
+        path = folder / f"model{self.ending}"
+        if not path.exists():
+            ask(f"bench.engines.{self.maker}", str(path))
+        return path
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row: a model, the shape of its one float32 input, and the budget.
+
+    ``slack``: seconds over the call in process that the wire may take; None: the factor of call and echo counts.
+    """
+
+    name: str
+    model: Served
+    shape: tuple[int, ...]
+    slack: float | None = None
+
+
+def cases() -> list[Case]:
+    """All rows. $TENSORWIRE_TEST_DATA has the real az4; a net like it stands in elsewhere, under another name."""
+    folder = os.environ.get("TENSORWIRE_TEST_DATA")
+    file = Path(folder) / _AZ4 if folder else None
+    real = file is not None and file.exists()
+    board = Served("tensorflow", ".pb", "convnet_graph", file if real else None)
+    name = "az4" if real else "net like az4"
+    return [
+        Case(f"{name}, 128 rows", board, (128, *BOARD)),
+        Case(f"{name}, 1 row", board, (1, *BOARD), slack=0.3e-3),
+        Case("ResNet-50, ONNX, 8 images", Served("onnx", ".onnx", "resnet_onnx"), (8, *IMAGE)),
+        Case("ResNet-50, TorchScript, 8 images", Served("torch", ".pt", "resnet_torch"), (8, *IMAGE)),
+    ]
