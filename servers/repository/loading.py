@@ -1,0 +1,80 @@
+"""Loading in threads of their own, tried more than once, with a warm-up before the first request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from tensorwire.servers.model import Model, ModelError
+from tensorwire.servers.repository.config import ModelConfig
+from tensorwire.servers.repository.layout import model_file
+from tensorwire.servers.repository.warmup import warm_up
+
+__all__ = ["Load", "Loader"]
+
+Load = Callable[[Path, ModelConfig], Model]
+"""Loads the model at a path, as its config says; raises ModelError."""
+
+_log = logging.getLogger("tensorwire.repository")
+_FIRST_PAUSE = 0.5  # seconds before the second attempt; each further pause is twice as long
+
+
+class Loader:
+    """Loads several models at once, at most ``threads``. ``is_model`` says whether an engine recognizes a path."""
+
+    def __init__(self, load: Load, is_model: Callable[[Path], bool], *, threads: int = 4) -> None:
+        self._load = load
+        self._is_model = is_model
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="load")
+
+    async def load(self, config: ModelConfig, number: int, path: Path) -> Model:
+        """A model that is ready for requests. Raises ModelError when the last attempt has failed."""
+        pause = _FIRST_PAUSE
+        for attempt in range(1, config.attempts + 1):
+            try:
+                return await self._in_a_thread(config, number, path)
+            except ModelError as error:
+                if attempt == config.attempts:
+                    raise
+                _log.warning("model %r version %d: attempt %d failed: %s", config.name, number, attempt, error)
+            await asyncio.sleep(pause)
+            pause *= 2
+        raise AssertionError("a config has at least one attempt")
+
+    def close(self) -> None:
+        """Take no more loads; those under way end by themselves. Can be called twice."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_a_thread(self, config: ModelConfig, number: int, path: Path) -> Model:
+        attempt = self._threads.submit(self._attempt, config, number, path)
+        try:
+            return await asyncio.wrap_future(attempt)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped, and nobody waits for its model.
+            attempt.add_done_callback(_close_result)
+            raise
+
+    def _attempt(self, config: ModelConfig, number: int, path: Path) -> Model:
+        try:
+            model = self._load(model_file(path, self._is_model), config)
+        except ModelError:
+            raise
+        except Exception as error:
+            # An engine's own mistake, or a file that went away meanwhile.
+            raise ModelError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        model.name, model.version = config.name, str(number)
+        try:
+            if config.warm_up:
+                warm_up(model, path)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+
+def _close_result(attempt: Future[Model]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()

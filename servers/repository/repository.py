@@ -1,0 +1,152 @@
+"""All configured models: which there are, what becomes of them, and who looks after each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.loading import Load, Loader
+from tensorwire.servers.repository.managed import ManagedModel, Publisher
+from tensorwire.servers.repository.watching import Watcher
+
+__all__ = ["Repository"]
+
+_log = logging.getLogger("tensorwire.repository")
+_SELDOM = 10.0  # seconds between two looks at a base path that is watched, should its file system not tell
+_MARGIN = 0.02  # seconds, so that the settle time is over for certain
+
+
+class Repository:
+    """Keeps models in line with a configuration and with the disk, on one event loop's thread.
+
+    ``load`` loads a model, in one of ``threads`` threads; ``is_model`` says whether an engine recognizes a path;
+    ``publisher`` sends requests to what is loaded. ``poll``: seconds between two looks at the disk (0: only at the
+    start and when told to); ``watch``: look when the system tells of a change, and at the clock's call seldom.
+    """
+
+    def __init__(
+        self,
+        config: RepositoryConfig,
+        *,
+        load: Load,
+        is_model: Callable[[Path], bool],
+        publisher: Publisher,
+        poll: float = 1.0,
+        watch: bool = True,
+        threads: int = 4,
+    ) -> None:
+        self.config = config
+        self._loader = Loader(load, is_model, threads=threads)
+        self._is_model = is_model
+        self._publisher = publisher
+        self._poll = poll
+        self._keepers: dict[str, _Keeper] = {}
+        self._watcher = Watcher(self.wake) if watch and poll else None
+
+    @property
+    def models(self) -> dict[str, ManagedModel]:
+        """The models under care, by name, in the order of the configuration."""
+        order = {model.name: place for place, model in enumerate(self.config.models)}
+        names = sorted(self._keepers, key=lambda name: order.get(name, len(order)))
+        return {name: self._keepers[name].model for name in names}
+
+    @property
+    def ready(self) -> bool:
+        """Every configured model has a version that serves."""
+        return all(
+            (keeper := self._keepers.get(model.name)) is not None and keeper.model.available
+            for model in self.config.models
+        )
+
+    def start(self) -> None:
+        """Begin to load what is configured, all at once, and to look at the disk."""
+        for model in self.config.models:
+            self._keep(model)
+        self._watch()
+
+    async def settled(self) -> None:
+        """Wait until every model has been looked at once since it was configured."""
+        await asyncio.gather(*[keeper.looked.wait() for keeper in self._keepers.values()])
+
+    async def apply(self, config: RepositoryConfig) -> None:
+        """Take a new configuration: models that are not in it are unloaded, new ones loaded, changed ones looked at.
+
+        A changed model whose engine, path or options are others is loaded anew before what serves is unloaded. Returns
+        when that has been done, whether it went well or not; ``models`` has the outcome.
+        """
+        self.config = config
+        wanted = {model.name: model for model in config.models}
+        gone = [self._keepers.pop(name) for name in list(self._keepers) if name not in wanted]
+        await asyncio.gather(*[keeper.end() for keeper in gone])
+        steps: list[Awaitable[object]] = []
+        for model in config.models:
+            keeper = self._keepers.get(model.name)
+            if keeper is None:
+                steps.append(self._keep(model).looked.wait())
+            elif keeper.model.config != model:
+                steps.append(keeper.model.configure(model))
+        self._watch()
+        await asyncio.gather(*steps)
+
+    def wake(self, name: str) -> None:
+        """Something has changed under a model's base path: look at it now."""
+        keeper = self._keepers.get(name)
+        if keeper is not None:
+            keeper.wake.set()
+
+    async def close(self) -> None:
+        """Stop looking, and unload everything."""
+        keepers, self._keepers = list(self._keepers.values()), {}
+        self._loader.close()
+        if self._watcher is not None:
+            await self._watcher.close()
+        await asyncio.gather(*[keeper.end() for keeper in keepers])
+
+    def _keep(self, config: ModelConfig) -> _Keeper:
+        model = ManagedModel(config, self._loader, self._publisher, self._is_model)
+        keeper = self._keepers[config.name] = _Keeper(model, self._pause)
+        return keeper
+
+    def _watch(self) -> None:
+        if self._watcher is not None:
+            self._watcher.set({name: keeper.model.base for name, keeper in self._keepers.items()})
+
+    def _pause(self, model: ManagedModel) -> float | None:
+        """Seconds until the next look at a model's files; None: when something wakes it."""
+        if model.waiting:
+            return min(model.config.settle, self._poll or model.config.settle) + _MARGIN
+        if self._watcher is not None and self._watcher.watches(model.config.name):
+            return max(self._poll, _SELDOM)
+        return self._poll or None
+
+
+class _Keeper:
+    """The task that looks after one model. ``looked`` is set after the first look, ``wake`` asks for one now."""
+
+    def __init__(self, model: ManagedModel, pause: Callable[[ManagedModel], float | None]) -> None:
+        self.model = model
+        self.looked = asyncio.Event()
+        self.wake = asyncio.Event()
+        self._pause = pause
+        self._task = asyncio.ensure_future(self._run())
+
+    async def end(self) -> None:
+        """Stop looking and unload the model's versions."""
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        await self.model.close()
+
+    async def _run(self) -> None:
+        while True:
+            self.wake.clear()
+            try:
+                await self.model.reconcile()
+            except Exception:
+                _log.exception("model %r could not be looked after", self.model.config.name)
+            self.looked.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), self._pause(self.model))

@@ -1,0 +1,145 @@
+"""TensorFlow Serving's ``model_config_list``, in protobuf's text format.
+
+The messages are those of tensorflow_serving/config/model_server_config.proto and
+tensorflow_serving/sources/storage_path/file_system_storage_path_source.proto
+(https://github.com/tensorflow/serving), as far as a configuration can use them here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
+
+__all__ = ["read_tfs", "write_tfs"]
+
+_PACKAGE = "tensorwire.tfs"
+_OPTIONAL, _REPEATED = 1, 3
+_INT64, _UINT32, _BOOL, _STRING, _MESSAGE, _INT32 = 3, 13, 8, 9, 11, 5
+_MESSAGES: dict[str, tuple[tuple[str, int, int, int, str], ...]] = {
+    "Latest": (("num_versions", 1, _OPTIONAL, _UINT32, ""),),
+    "All": (),
+    "Specific": (("versions", 1, _REPEATED, _INT64, ""),),
+    "ServableVersionPolicy": (
+        ("latest", 100, _OPTIONAL, _MESSAGE, "Latest"),
+        ("all", 101, _OPTIONAL, _MESSAGE, "All"),
+        ("specific", 102, _OPTIONAL, _MESSAGE, "Specific"),
+    ),
+    "LabelsEntry": (("key", 1, _OPTIONAL, _STRING, ""), ("value", 2, _OPTIONAL, _INT64, "")),
+    "ModelConfig": (
+        ("name", 1, _OPTIONAL, _STRING, ""),
+        ("base_path", 2, _OPTIONAL, _STRING, ""),
+        ("model_type", 3, _OPTIONAL, _INT32, ""),
+        ("model_platform", 4, _OPTIONAL, _STRING, ""),
+        ("model_version_policy", 7, _OPTIONAL, _MESSAGE, "ServableVersionPolicy"),
+        ("version_labels", 8, _REPEATED, _MESSAGE, "LabelsEntry"),
+    ),
+    "ModelConfigList": (("config", 1, _REPEATED, _MESSAGE, "ModelConfig"),),
+    "ModelServerConfig": (("model_config_list", 1, _OPTIONAL, _MESSAGE, "ModelConfigList"),),
+}
+"""Message -> fields as (name, number, label, type, message type); labels and types are descriptor.proto's numbers."""
+
+_PLATFORMS = {"": None, "tensorflow": None, "tensorflowlite": None}
+"""What model_platform may be there; the engine is then found by the files. Other words name one of our engines."""
+
+
+def read_tfs(text: str) -> RepositoryConfig:
+    """Raises ConfigError, with the line where protobuf names it."""
+    from google.protobuf import text_format
+
+    message = _classes()["ModelServerConfig"]()
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise ConfigError(_line_first(str(error))) from None
+    if not message.HasField("model_config_list"):
+        raise ConfigError("no model_config_list in it")
+    return RepositoryConfig(models=tuple([_model(config) for config in message.model_config_list.config]))
+
+
+def write_tfs(config: RepositoryConfig) -> str:
+    """The same configuration as TensorFlow Serving reads it. Raises ConfigError for what it cannot say."""
+    from google.protobuf import text_format
+
+    message = _classes()["ModelServerConfig"]()
+    message.model_config_list.SetInParent()
+    for model in config.models:
+        if model.options:
+            raise ConfigError(f"model {model.name!r}: TensorFlow Serving's format has no place for options")
+        row = message.model_config_list.config.add(
+            name=model.name, base_path=model.path, model_platform=model.engine or "tensorflow"
+        )
+        if model.policy.specific:
+            row.model_version_policy.specific.versions.extend(model.policy.specific)
+        elif not model.policy.latest:
+            row.model_version_policy.all.SetInParent()
+        elif model.policy.latest > 1:
+            row.model_version_policy.latest.num_versions = model.policy.latest
+        for label, number in model.labels.items():
+            row.version_labels[label] = number
+    written: str = text_format.MessageToString(message)
+    return written
+
+
+def _model(config: Any) -> ModelConfig:
+    if config.model_type:
+        raise ConfigError(f'model {config.name!r}: model_type is long gone; say model_platform: "tensorflow"')
+    policy = config.model_version_policy
+    if policy.HasField("specific"):
+        if not policy.specific.versions:
+            raise ConfigError(f"model {config.name!r}: a specific version policy names no versions")
+        chosen = VersionPolicy(specific=tuple(policy.specific.versions))
+    elif policy.HasField("all"):
+        chosen = VersionPolicy(latest=0)
+    else:
+        chosen = VersionPolicy(latest=policy.latest.num_versions or 1)
+    platform = config.model_platform
+    return ModelConfig(
+        name=config.name,
+        path=config.base_path,
+        engine=_PLATFORMS.get(platform, platform),
+        policy=chosen,
+        labels=dict(config.version_labels),
+    )
+
+
+@cache
+def _classes() -> dict[str, Any]:
+    """The message classes by name, made at run time: nothing is generated or copied."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="tensorwire/tfs.proto", package=_PACKAGE, syntax="proto3")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        if name == "ServableVersionPolicy":
+            message.oneof_decl.add(name="policy_choice")
+        for field, number, label, kind, of in fields:
+            added = message.field.add(name=field, number=number, label=label, type=kind)
+            if of:
+                added.type_name = f".{_PACKAGE}.{of}"
+            if name == "ServableVersionPolicy":
+                added.oneof_index = 0
+    # A map is a repeated message, nested in the one that has it, with an option that says so.
+    owner = next(message for message in file.message_type if message.name == "ModelConfig")
+    entry = next(message for message in file.message_type if message.name == "LabelsEntry")
+    nested = owner.nested_type.add()
+    nested.CopyFrom(entry)
+    nested.name = "VersionLabelsEntry"
+    nested.options.map_entry = True
+    labels = next(field for field in owner.field if field.name == "version_labels")
+    labels.type_name = f".{_PACKAGE}.ModelConfig.VersionLabelsEntry"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
+    }
+
+
+def _line_first(text: str) -> str:
+    """protobuf's '3:7 : what' as 'line 3: what (column 7)'."""
+    place, colon, what = text.partition(" : ")
+    line, _, column = place.partition(":")
+    if not (colon and line.isdigit() and column.isdigit()):
+        return text
+    return f"line {line}: {what} (column {column})"

@@ -1,0 +1,99 @@
+"""Changes under base paths, told as they happen, where the system can; watchfiles does the watching."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+__all__ = ["Watcher"]
+
+_log = logging.getLogger("tensorwire.repository")
+_STEP_MS = 50  # changes that come so close together are told at once
+_DEBOUNCE_MS = 400  # and are not held back for longer than this
+_STARTED = 0.3  # seconds in which the system has begun to watch, for certain
+_LOOK_MS = 2000  # between two looks at which base paths are there
+
+
+class Watcher:
+    """Calls ``changed(name)`` on the event loop's thread when something under that model's base path has changed.
+
+    Folders that are not there, and those that the system cannot watch (too many of them, a file system without
+    notifications), are not watched: ``watches`` says which are, the others have to be polled. Network file systems may
+    be watched and never tell, so polling now and then does no harm to any.
+    """
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+        self._bases: dict[str, Path] = {}
+        self._watched: frozenset[str] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+        self._again = asyncio.Event()
+
+    def watches(self, name: str) -> bool:
+        return name in self._watched
+
+    def set(self, bases: Mapping[str, Path]) -> None:
+        """Watch these base paths from now on, and no others."""
+        if dict(bases) == self._bases and self._task is not None:
+            return
+        self._bases = dict(bases)
+        self._again.set()
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            self._task = None
+
+    async def _run(self) -> None:
+        from watchfiles import awatch
+
+        while True:
+            self._again.clear()
+            there = self._there()
+            self._watched = frozenset(there)
+            try:
+                if there:
+                    for name in there:
+                        # What changed before the system began to watch, nobody tells.
+                        asyncio.get_running_loop().call_later(_STARTED, self._changed, name)
+                    folders = {folder for folder, _ in there.values()}
+                    async for changes in awatch(
+                        *folders,
+                        watch_filter=None,
+                        debounce=_DEBOUNCE_MS,
+                        step=_STEP_MS,
+                        stop_event=self._again,
+                        rust_timeout=_LOOK_MS,
+                        yield_on_timeout=True,
+                    ):
+                        self._tell({path for _, path in changes})
+                        # A folder that is deleted and made again has to be watched again.
+                        if self._there() != there:
+                            break
+                    continue
+            except Exception as error:
+                _log.warning("base paths cannot be watched, and are polled: %s", error)
+                self._watched = frozenset()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._again.wait(), _LOOK_MS / 1e3)
+
+    def _there(self) -> dict[str, tuple[Path, int]]:
+        """The base paths that are folders now, by model, with their inodes."""
+        found = {}
+        for name, base in self._bases.items():
+            with contextlib.suppress(OSError):
+                if base.is_dir():
+                    found[name] = (base.resolve(), base.stat().st_ino)
+        return found
+
+    def _tell(self, paths: set[str]) -> None:
+        for name, base in self._bases.items():
+            resolved = base.resolve()
+            if any(Path(path).is_relative_to(resolved) for path in paths):
+                self._changed(name)
