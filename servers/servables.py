@@ -4,14 +4,56 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+from tensorwire._messages import Request
 from tensorwire.servers.check import Check
 from tensorwire.servers.model import Model, RequestError, quoted
 from tensorwire.servers.scheduling.workers import Workers
 
-__all__ = ["Servables", "Served"]
+__all__ = ["ANY", "Servables", "Served", "Target"]
 
 _MOST_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which model, version and signature is meant; '' and None leave it to the server. A label stands for a version."""
+
+    model: str = ""
+    version: int | None = None
+    label: str = ""
+    signature: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> Target:
+        """What a request's own fields say. On the wire, version 0 is no version."""
+        if not (request.model or request.version or request.label or request.signature):
+            return ANY
+        return cls(request.model, request.version or None, request.label, request.signature)
+
+    def joined(self, request: Request) -> Target:
+        """This, completed by what the request says. Raises RequestError 400 where the two contradict."""
+        own = Target.of(request)
+        if own is ANY:
+            return self
+        if own.model and own.model != self.model:
+            raise RequestError(
+                400, f"the URL is that of model {quoted(self.model)}, the request names {quoted(own.model)}"
+            )
+        if self.version is None and not self.label:
+            version, label = own.version, own.label
+        else:
+            version, label = self.version, self.label
+            if (own.version not in (None, version)) or (own.label and own.label != label):
+                raise RequestError(400, "the URL and the request name different versions")
+        if self.signature and own.signature not in ("", self.signature):
+            raise RequestError(400, "the URL and the request name different signatures")
+        return Target(self.model, version, label, self.signature or own.signature)
+
+
+ANY = Target()
+"""The default model, its newest version, its default signature."""
 
 
 class Served:
@@ -21,7 +63,7 @@ class Served:
 
     def __init__(self, model: Model, max_queue: int, loop: asyncio.AbstractEventLoop | None) -> None:
         self.model = model
-        self._checks = {name: Check(signature) for name, signature in model.signatures.items()}
+        self._checks = {name: Check(signature, exact=model.exact) for name, signature in model.signatures.items()}
         self._default = self._checks[model.default_signature]
         self.workers = (
             None if model.inline else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
@@ -38,6 +80,11 @@ class Served:
             raise RequestError(
                 404, f"model {self.model.name!r} has no signature {quoted(signature)}: it has {here}"
             ) from None
+
+    def end(self) -> None:
+        """End the threads when they are free; the model is closed by whoever calls this."""
+        if self.workers is not None:
+            self.workers.close()
 
 
 class Servables:
@@ -127,9 +174,7 @@ class _Versions:
     def find(self, version: int | None, label: str) -> Served:
         if label:
             if version is not None:
-                raise RequestError(
-                    400, f"a version ({version}) and a label ({quoted(label)}): ask for one"
-                )
+                raise RequestError(400, f"a version ({version}) and a label ({quoted(label)}): ask for one")
             version = self.labels.get(label)
             if version is None:
                 here = f"it has {_listed(self.labels)}" if self.labels else "it has no labels"

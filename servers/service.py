@@ -7,17 +7,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
-from uuid import uuid4
 
 from tensorwire._messages import Metadata, Request, Response
 from tensorwire._version import __version__
-from tensorwire.servers.check import Check, ResultError
 from tensorwire.servers.engines.registry import load_model
-from tensorwire.servers.model import Array, Model, RequestError, quoted
+from tensorwire.servers.job import Cancelled, Expired, Job, bare, late, run
+from tensorwire.servers.model import Model, RequestError
 from tensorwire.servers.repository import local
-from tensorwire.servers.scheduling.workers import Workers
+from tensorwire.servers.servables import ANY, Servables, Served, Target
 
 __all__ = ["SERVER", "Service", "open_model"]
 
@@ -26,8 +24,6 @@ SERVER = f"tensorwire/{__version__}"
 Done = Callable[[Response | RequestError], None]
 
 _log = logging.getLogger("tensorwire.service")
-
-_LONGEST_REASON = 500
 
 
 def open_model(
@@ -67,38 +63,54 @@ class Service:
             raise ValueError(f"two models have the same name: {', '.join(names)}")
         if default is not None and default not in names:
             raise ValueError(f"the default model {default!r} is not among {', '.join(names) or 'none'}")
-        self.default = default if default is not None else names[0] if names else ""
+        self._servables = Servables(default or "")
+        self._max_queue = max_queue
+        self._loop = loop
+        for model in models:
+            self._servables.publish(model.name, _number(model), Served(model, max_queue, loop))
+        self._finishing: set[Served] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # kept: a loop refers to its tasks weakly
         self.requests = 0
         self.failures = 0
         self.expired = 0
         self.cancelled = 0
-        self._served = {model.name: _Served(model, max_queue, loop) for model in models}
         self._timeout_ms = 0.0 if request_timeout is None else request_timeout * 1e3
         self._draining = False
         self._closed = False
 
     @property
+    def default(self) -> str:
+        """The model of requests that name none; '' while there is no model."""
+        return self._servables.default
+
+    @property
     def models(self) -> tuple[Model, ...]:
-        return tuple([served.model for served in self._served.values()])
+        """Every version that serves."""
+        return tuple([served.model for served in self._servables])
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        return tuple(self._served)
+        """Every model that is known, whether a version of it serves yet or not."""
+        return self._servables.names
 
     @property
     def ready(self) -> bool:
         """Requests are welcome: there is a model, and nobody has asked to stop."""
-        return bool(self._served) and not self._draining and not self._closed
+        return any(True for _ in self._servables) and not self._draining and not self._closed
 
     @property
     def in_flight(self) -> int:
         """Requests taken and not answered yet."""
-        return sum([served.workers.in_flight for served in self._served.values() if served.workers])
+        return sum([served.workers.in_flight for served in self._all if served.workers])
 
     @property
     def overdue(self) -> int:
         """Threads that still run a model for a request whose deadline has passed."""
-        return sum([served.workers.overdue for served in self._served.values() if served.workers])
+        return sum([served.workers.overdue for served in self._all if served.workers])
+
+    @property
+    def _all(self) -> list[Served]:
+        return [*self._servables, *self._finishing]
 
     def submit(
         self,
@@ -108,12 +120,14 @@ class Service:
         received: float = 0.0,
         deadline_ms: int = 0,
         abandoned: Callable[[], bool] | None = None,
+        target: Target | None = None,
     ) -> None:
         """Run a request and call ``done`` once with its result; at once for inline models and bad requests.
 
         ``deadline_ms`` is a deadline beside the request's own, of which the earlier counts (0: none);
         ``received`` is the time.perf_counter() from which both count (0: now). ``abandoned`` is asked on the
-        thread that would run the model, just before: when it says True, nothing is run.
+        thread that would run the model, just before: when it says True, nothing is run. ``target`` is what a URL says
+        beside the request of the model, version, label and signature that is meant; they must not contradict.
 
         A deadline that passes while the request waits or runs is answered then, with 504; one that runs at once,
         inline, ends first. Neither the service nor a thread refers to the request's arrays once ``done`` has
@@ -123,27 +137,30 @@ class Service:
         self.requests += 1
         result: Response | RequestError
         try:
-            served = self._pick(request)
-            check = served.check(request.signature)
+            if self._closed:
+                raise RequestError(503, "shutting down")
+            meant = Target.of(request) if target is None else target.joined(request)
+            served = self._servables.pick(meant.model, meant.version, meant.label)
+            check = served.check(meant.signature)
             if served.workers is None:
                 abandoned = None  # it runs at once
                 if not (deadline_ms or request.deadline_ms or self._timeout_ms):
                     feeds = check.feeds(request.inputs)
-                    self._deliver(done, _run(served.model, check, feeds, check.asked(request.outputs), request.id))
+                    self._deliver(done, run(served.model, check, feeds, check.asked(request.outputs), request.id))
                     return
-            job = _Job(served.model, check, request, received, deadline_ms, abandoned, self._timeout_ms)
+            job = Job(served.model, check, request, received, deadline_ms, abandoned, self._timeout_ms)
             if served.workers is not None:
                 if job.limit_ms:
-                    late = partial(_late, job.limit_ms, job.limit_name, job.received)
+                    on_late = partial(late, job.limit_ms, job.limit_name, job.received)
                     served.workers.submit(
-                        job, (), partial(self._deliver, done), seconds=job.seconds_left(), late=late
+                        job, (), partial(self._deliver, done), seconds=job.seconds_left(), late=on_late
                     )
                 else:
                     served.workers.submit(job, (), partial(self._deliver, done))
                 return
             result = job()
         except RequestError as error:
-            result = _bare(error)
+            result = bare(error)
         self._deliver(done, result)
 
     async def infer(
@@ -153,6 +170,7 @@ class Service:
         received: float = 0.0,
         deadline_ms: int = 0,
         abandoned: Callable[[], bool] | None = None,
+        target: Target | None = None,
     ) -> Response:
         """Run a request and wait for its result; arguments as for ``submit``. Raises RequestError."""
         future: asyncio.Future[Response | RequestError] = asyncio.get_running_loop().create_future()
@@ -161,7 +179,7 @@ class Service:
             if not future.done():
                 future.set_result(result)
 
-        self.submit(request, done, received=received, deadline_ms=deadline_ms, abandoned=abandoned)
+        self.submit(request, done, received=received, deadline_ms=deadline_ms, abandoned=abandoned, target=target)
         result = await future
         if isinstance(result, RequestError):
             try:
@@ -172,12 +190,29 @@ class Service:
                 del result, future
         return result
 
-    def metadata(self, model: str = "", signature: str = "") -> Metadata:
-        """What a model is and takes; empty names mean the default ones. Raises RequestError 404."""
-        served = self._find(model)
-        specs = served.check(signature).signature
+    def metadata(self, target: Target = ANY) -> Metadata:
+        """What a model is and takes. Raises RequestError 404 for what is not there, 503 for what is not there yet."""
+        served = self._servables.pick(target.model, target.version, target.label)
+        specs = served.check(target.signature).signature
         of = served.model
         return Metadata(of.name, of.version, SERVER, of.description, specs.inputs, specs.outputs)
+
+    def publish(self, name: str, number: int, model: Model) -> None:
+        """Send requests to a version of a model from now on.
+
+        A model that was there under the same number finishes what it has, and is closed.
+        """
+        before = self._servables.publish(name, number, Served(model, self._max_queue, self._loop))
+        if before is not None:
+            task = asyncio.ensure_future(self._finish(before))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def retire(self, name: str, number: int) -> None:
+        """Send a version no more requests; returns when it has answered those that it had, and is closed."""
+        served = self._servables.withdraw(name, number)
+        if served is not None:
+            await self._finish(served)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Stop being ready, wait at most ``timeout`` seconds for the requests in flight; True when none is
@@ -186,7 +221,7 @@ class Service:
         Requests that were still arriving are answered meanwhile; afterwards all are refused with 503.
         """
         self._draining = True
-        waiting = [served.workers.drain(timeout) for served in self._served.values() if served.workers]
+        waiting = [served.workers.drain(timeout) for served in self._all if served.workers]
         await asyncio.gather(*waiting)
         self._closed = True
         return not self.in_flight
@@ -194,172 +229,35 @@ class Service:
     def close(self) -> None:
         """Refuse requests, end the threads once they are free, close the models. Can be called twice."""
         self._closed = True
-        for served in self._served.values():
-            if served.workers is not None:
-                served.workers.close()
+        for served in self._all:
+            served.end()
             served.model.close()
 
-    def _find(self, name: str) -> _Served:
-        served = self._served.get(name or self.default)
-        if served is None:
-            here = ", ".join([repr(name) for name in self._served]) or "no models"
-            raise RequestError(404, f"unknown model {quoted(name)}: this server has {here}")
-        return served
-
-    def _pick(self, request: Request) -> _Served:
-        if self._closed:
-            raise RequestError(503, "shutting down")
-        served = self._find(request.model)
-        model = served.model
-        if request.version and str(request.version) != model.version:
-            raise RequestError(404, f"model {model.name!r} has no version {request.version}: it has {model.version}")
-        if request.label:
-            raise RequestError(404, f"model {model.name!r} has no version with the label {quoted(request.label)}")
-        return served
+    async def _finish(self, served: Served) -> None:
+        """Answer what a version has still got, then let go of it. Requests that it runs keep it alive meanwhile."""
+        self._finishing.add(served)
+        try:
+            if served.workers is not None:
+                await served.workers.drain()
+            served.end()
+            await asyncio.to_thread(served.model.close)
+        except Exception:
+            _log.exception("model %r could not be closed", served.model.name)
+        finally:
+            self._finishing.discard(served)
 
     def _deliver(self, done: Done, result: Response | RequestError | BaseException) -> None:
         if not isinstance(result, Response):
             self.failures += 1
             if not isinstance(result, RequestError):
                 result = RequestError(500, f"the model ended its thread: {result!r}")
-            elif isinstance(result, _Expired):
+            elif isinstance(result, Expired):
                 self.expired += 1
-            elif isinstance(result, _Cancelled):
+            elif isinstance(result, Cancelled):
                 self.cancelled += 1
         done(result)
 
 
-class _Served:
-    """A model with its threads (None when it runs inline) and the prepared checks of its signatures."""
-
-    __slots__ = ("_checks", "_default", "model", "workers")
-
-    def __init__(self, model: Model, max_queue: int, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.model = model
-        self._checks = {name: Check(signature, exact=model.exact) for name, signature in model.signatures.items()}
-        self._default = self._checks[model.default_signature]
-        self.workers = (
-            None if model.inline else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
-        )
-
-    def check(self, signature: str) -> Check:
-        """The check of a signature by name (empty: the default). Raises RequestError 404."""
-        if not signature:
-            return self._default
-        try:
-            return self._checks[signature]
-        except KeyError:
-            here = ", ".join([repr(name) for name in self._checks])
-            raise RequestError(
-                404, f"model {self.model.name!r} has no signature {quoted(signature)}: it has {here}"
-            ) from None
-
-
-class _Expired(RequestError):
-    """The deadline passed before the model was done."""
-
-
-class _Cancelled(RequestError):
-    """The client went away before the model was run."""
-
-
-class _Job:
-    """One checked request, ready to run in any thread. Raises RequestError when it does not fit."""
-
-    __slots__ = (
-        "_abandoned",
-        "_asked",
-        "_check",
-        "_feeds",
-        "_id",
-        "_model",
-        "limit_ms",
-        "limit_name",
-        "received",
-    )
-
-    def __init__(
-        self,
-        model: Model,
-        check: Check,
-        request: Request,
-        received: float,
-        deadline_ms: int,
-        abandoned: Callable[[], bool] | None,
-        timeout_ms: float,
-    ) -> None:
-        self._model = model
-        self._check = check
-        self._feeds = check.feeds(request.inputs)
-        self._asked = check.asked(request.outputs)
-        self._id = request.id
-        self._abandoned = abandoned
-        limit: float = request.deadline_ms
-        if deadline_ms and not 0 < limit < deadline_ms:
-            limit = deadline_ms
-        self.limit_name = "deadline"
-        if timeout_ms and not 0 < limit <= timeout_ms:
-            limit, self.limit_name = timeout_ms, "server's time limit"
-        self.limit_ms = limit
-        self.received = received
-        if limit and not received:
-            self.received = perf_counter()
-
-    def seconds_left(self) -> float:
-        """Until the deadline. Raises _Expired when there are none."""
-        left = self.received + self.limit_ms / 1e3 - perf_counter()
-        if left <= 0:
-            raise _late(self.limit_ms, self.limit_name, self.received, False)
-        return left
-
-    def __call__(self) -> Response | RequestError:
-        """Run the model; returns every error as a RequestError."""
-        try:
-            if self._abandoned is not None and self._abandoned():
-                raise _Cancelled(499, "the client has gone away")
-            if self.limit_ms:
-                self.seconds_left()
-        except RequestError as error:
-            return _bare(error)
-        return _run(self._model, self._check, self._feeds, self._asked, self._id)
-
-
-def _run(
-    model: Model, check: Check, feeds: Mapping[str, Array], asked: Sequence[str], request_id: str
-) -> Response | RequestError:
-    """Run a model on this thread; returns every error as a RequestError."""
-    try:
-        return Response(check.results(model.run(check.signature.name, feeds, asked), asked))
-    except RequestError as error:
-        return _bare(error)
-    except BaseException as error:  # a signal that ends the process is no exception here: see App.run
-        return _failed(model.name, request_id, error)
-
-
-def _failed(name: str, request_id: str, error: BaseException) -> RequestError:
-    request_id = _plain(request_id) or uuid4().hex[:8]
-    where = None if isinstance(error, ResultError) else error
-    _log.error("model %r failed (request %s): %s", name, request_id, error, exc_info=where)
-    reason = " ".join(str(error).split())
-    if len(reason) > _LONGEST_REASON:
-        reason = reason[:_LONGEST_REASON] + "..."
-    kind = type(error).__name__
-    text = reason if isinstance(error, ResultError) else f"{kind}: {reason}" if reason else kind
-    return RequestError(500, f"model {name!r} failed: {text} (request {request_id})")
-
-
-def _late(limit_ms: float, name: str, received: float, running: bool, why: str = "") -> _Expired:
-    waited = (perf_counter() - received) * 1e3
-    where = "while the model ran" if running else "before the model ran"
-    return _Expired(504, f"the {name} of {limit_ms:.0f} ms passed after {waited:.0f} ms, {where}{why}")
-
-
-def _plain(text: str) -> str:
-    """A client's id as it is when printable, else escaped: it must not be able to forge a line of a log."""
-    return text if text.isprintable() and len(text) <= 80 else quoted(text)
-
-
-def _bare(error: RequestError) -> RequestError:
-    """The error without where it came from: a traceback's frames would keep the request's arrays alive."""
-    kind = type(error) if isinstance(error, _Expired | _Cancelled) else RequestError
-    return kind(error.code, error.message)
+def _number(model: Model) -> int:
+    """The version of a model that nobody numbered, as the wire and URLs can say it."""
+    return int(model.version) if model.version.isascii() and model.version.isdigit() else 1

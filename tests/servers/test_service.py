@@ -18,6 +18,7 @@ from tensorwire import Metadata, Request, Response, TensorSpec, __version__
 from tensorwire.servers.engines.echo import EchoModel
 from tensorwire.servers.engines.function import FunctionModel
 from tensorwire.servers.model import Model, RequestError, Signature
+from tensorwire.servers.servables import Target
 from tensorwire.servers.service import Service
 
 PATIENCE = 10.0
@@ -121,13 +122,11 @@ def test_a_request_chooses_its_model_version_and_signature() -> None:
     async def test(service: Service) -> None:
         assert (await service.infer(Request({"x": X}))).outputs["x"] is X
         assert (await service.infer(Request({"x": X}, model="double"))).outputs.names == ("y", "z")
-        assert (
-            await service.infer(Request([X], model="two", version=3, signature="second"))
-        ).outputs.names == ("x",)
+        assert (await service.infer(Request([X], model="two", version=3, signature="second"))).outputs.names == ("x",)
         for request, message in (
             (Request([X], model="nine"), "unknown model 'nine': this server has 'double', 'two'"),
             (Request([X], version=4), "model 'two' has no version 4: it has 3"),
-            (Request([X], label="best"), "model 'two' has no version with the label 'best'"),
+            (Request([X], label="best"), "model 'two' has no version with the label 'best': it has no labels"),
             (
                 Request([X], signature="third"),
                 "model 'two' has no signature 'third': it has 'first', 'second'",
@@ -167,10 +166,10 @@ def test_metadata() -> None:
     assert service.metadata() == Metadata(
         "double", "1", f"tensorwire/{__version__}", "Twice x.", [IN], [OUT, TensorSpec("z")]
     )
-    assert service.metadata("echo").inputs == ()
-    for names in (("other",), ("echo", "other")):
+    assert service.metadata(Target("echo")).inputs == ()
+    for target in (Target("other"), Target("echo", signature="other"), Target("echo", 7), Target("echo", label="x")):
         with pytest.raises(RequestError) as caught:
-            service.metadata(*names)
+            service.metadata(target)
         assert caught.value.code == 404
 
 
@@ -388,7 +387,7 @@ def test_a_requests_arrays_are_free_once_it_is_answered(
 
         for _ in range(20):
             reference = submit()
-            await service._served["double"].workers.drain() if not inline else None  # type: ignore[union-attr]
+            await next(iter(service._servables)).workers.drain() if not inline else None  # type: ignore[union-attr]
             assert reference() is None
         if not inline and case in ("fine", "failing", "refusing"):
             assert not any(alive)

@@ -1,0 +1,129 @@
+"""One request on its way through a model: its limits, its run, and every failure as an error for the client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from uuid import uuid4
+
+from tensorwire._messages import Request, Response
+from tensorwire.servers.check import Check, ResultError
+from tensorwire.servers.model import Array, Model, RequestError, quoted
+
+__all__ = ["Cancelled", "Expired", "Job", "bare", "late", "run"]
+
+_log = logging.getLogger("tensorwire.service")
+
+_LONGEST_REASON = 500
+
+
+class Expired(RequestError):
+    """The deadline passed before the model was done."""
+
+
+class Cancelled(RequestError):
+    """The client went away before the model was run."""
+
+
+class Job:
+    """One checked request, ready to run in any thread. Raises RequestError when it does not fit."""
+
+    __slots__ = (
+        "_abandoned",
+        "_asked",
+        "_check",
+        "_feeds",
+        "_id",
+        "_model",
+        "limit_ms",
+        "limit_name",
+        "received",
+    )
+
+    def __init__(
+        self,
+        model: Model,
+        check: Check,
+        request: Request,
+        received: float,
+        deadline_ms: int,
+        abandoned: Callable[[], bool] | None,
+        timeout_ms: float,
+    ) -> None:
+        self._model = model
+        self._check = check
+        self._feeds = check.feeds(request.inputs)
+        self._asked = check.asked(request.outputs)
+        self._id = request.id
+        self._abandoned = abandoned
+        limit: float = request.deadline_ms
+        if deadline_ms and not 0 < limit < deadline_ms:
+            limit = deadline_ms
+        self.limit_name = "deadline"
+        if timeout_ms and not 0 < limit <= timeout_ms:
+            limit, self.limit_name = timeout_ms, "server's time limit"
+        self.limit_ms = limit
+        self.received = received
+        if limit and not received:
+            self.received = perf_counter()
+
+    def seconds_left(self) -> float:
+        """Until the deadline. Raises Expired when there are none."""
+        left = self.received + self.limit_ms / 1e3 - perf_counter()
+        if left <= 0:
+            raise late(self.limit_ms, self.limit_name, self.received, False)
+        return left
+
+    def __call__(self) -> Response | RequestError:
+        """Run the model; returns every error as a RequestError."""
+        try:
+            if self._abandoned is not None and self._abandoned():
+                raise Cancelled(499, "the client has gone away")
+            if self.limit_ms:
+                self.seconds_left()
+        except RequestError as error:
+            return bare(error)
+        return run(self._model, self._check, self._feeds, self._asked, self._id)
+
+
+def run(
+    model: Model, check: Check, feeds: Mapping[str, Array], asked: Sequence[str], request_id: str
+) -> Response | RequestError:
+    """Run a model on this thread; returns every error as a RequestError."""
+    try:
+        return Response(check.results(model.run(check.signature.name, feeds, asked), asked))
+    except RequestError as error:
+        return bare(error)
+    except BaseException as error:  # a signal that ends the process is no exception here: see App.run
+        return _failed(model.name, request_id, error)
+
+
+def _failed(name: str, request_id: str, error: BaseException) -> RequestError:
+    request_id = _plain(request_id) or uuid4().hex[:8]
+    where = None if isinstance(error, ResultError) else error
+    _log.error("model %r failed (request %s): %s", name, request_id, error, exc_info=where)
+    reason = " ".join(str(error).split())
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[:_LONGEST_REASON] + "..."
+    kind = type(error).__name__
+    text = reason if isinstance(error, ResultError) else f"{kind}: {reason}" if reason else kind
+    return RequestError(500, f"model {name!r} failed: {text} (request {request_id})")
+
+
+def late(limit_ms: float, name: str, received: float, running: bool, why: str = "") -> Expired:
+    """What a request gets whose limit has passed; ``received`` is its time.perf_counter()."""
+    waited = (perf_counter() - received) * 1e3
+    where = "while the model ran" if running else "before the model ran"
+    return Expired(504, f"the {name} of {limit_ms:.0f} ms passed after {waited:.0f} ms, {where}{why}")
+
+
+def _plain(text: str) -> str:
+    """A client's id as it is when printable, else escaped: it must not be able to forge a line of a log."""
+    return text if text.isprintable() and len(text) <= 80 else quoted(text)
+
+
+def bare(error: RequestError) -> RequestError:
+    """The error without where it came from: a traceback's frames would keep the request's arrays alive."""
+    kind = type(error) if isinstance(error, Expired | Cancelled) else RequestError
+    return kind(error.code, error.message)
