@@ -113,7 +113,7 @@ class Repository:
 
     def _watch(self) -> None:
         if self._watcher is not None:
-            self._watcher.set({name: keeper.model.base for name, keeper in self._keepers.items()})
+            self._watcher.watch({name: keeper.model.base for name, keeper in self._keepers.items()})
 
     def _pause(self, model: ManagedModel) -> float | None:
         """Seconds until the next look at a model's files; None: when something wakes it."""

@@ -35,7 +35,7 @@ class Watcher:
     def watches(self, name: str) -> bool:
         return name in self._watched
 
-    def set(self, bases: Mapping[str, Path]) -> None:
+    def watch(self, bases: Mapping[str, Path]) -> None:
         """Watch these base paths from now on, and no others."""
         if dict(bases) == self._bases and self._task is not None:
             return

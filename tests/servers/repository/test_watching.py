@@ -34,7 +34,7 @@ def test_each_model_is_told_of_its_own_changes(tmp_path: Path, monkeypatch: pyte
     async def main() -> None:
         told: list[str] = []
         watcher = Watcher(told.append)
-        watcher.set({"a": a, "b": b})
+        watcher.watch({"a": a, "b": b})
         await until(lambda: told == ["a"])  # once, when the watching begins
         assert watcher.watches("a") and not watcher.watches("b")
         told.clear()
