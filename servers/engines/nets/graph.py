@@ -166,6 +166,10 @@ class Graph:
         except checker.ValidationError as error:
             raise ModelError(f"no valid ONNX graph can be made of it: {_reason(error)}") from None
         del model.graph.input[len(inputs) :]
+        for info, tensor in zip(
+            [*model.graph.input, *model.graph.output], [*self._inputs, *public.values()], strict=True
+        ):
+            info.type.CopyFrom(self._types[tensor])
         for key, array in constants.items():
             model.graph.initializer.append(self._to_proto(np.ascontiguousarray(array), final[key]))
         return bytes(model.SerializeToString())
@@ -197,7 +201,10 @@ class Graph:
         return name
 
     def _info(self, tensor: str, name: str) -> Any:
-        return self._onnx.make_value_info(name, self._types[tensor])
+        """The declaration of a tensor; one of unknown rank has none for the checker, which wants a shape."""
+        info = self._onnx.make_value_info(name, self._types[tensor])
+        info.type.tensor_type.shape.SetInParent()
+        return info
 
     def _new(self, hint: str) -> str:
         while True:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tensorwire.servers.engines.nets import layers
-from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer, taking
+from tensorwire.servers.engines.nets.arity import taking
+from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer
 from tensorwire.servers.model import ModelError
 
 __all__ = ["ACTIVATIONS"]

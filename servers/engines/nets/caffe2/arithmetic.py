@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tensorwire.servers.engines.nets import layers
-from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer, taking
+from tensorwire.servers.engines.nets.arity import taking
+from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer
 from tensorwire.servers.engines.nets.graph import shape_of
 from tensorwire.servers.model import ModelError
 

@@ -10,7 +10,7 @@ from tensorwire.servers.engines.nets.files import printable
 from tensorwire.servers.engines.nets.graph import Graph
 from tensorwire.servers.model import ModelError
 
-__all__ = ["Convert", "Layer", "taking"]
+__all__ = ["Convert", "Layer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,3 @@ class Layer:
 
 Convert = Callable[[Layer], str | Sequence[str]]
 """Makes an operator's nodes; returns its outputs. Outputs that it leaves out do not exist outside of training."""
-
-
-def taking(least: int, most: int | None, convert: Convert) -> Convert:
-    """``convert`` behind a check of how many inputs came (``most`` None: any number more)."""
-
-    def checked(layer: Layer) -> str | Sequence[str]:
-        count = len(layer.inputs)
-        if count < least or (most is not None and count > most):
-            wanted = f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
-            raise ModelError(f"takes {wanted} inputs, {count} are named")
-        return convert(layer)
-
-    return checked

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tensorwire.servers.engines.nets import layers
+from tensorwire.servers.engines.nets.arity import taking
 from tensorwire.servers.engines.nets.batch import check_batch
-from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer, taking
+from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer
 from tensorwire.servers.engines.nets.files import printable
 from tensorwire.servers.engines.nets.graph import shape_of
 from tensorwire.servers.model import ModelError

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tensorwire.servers.engines.nets import layers
-from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer, taking
+from tensorwire.servers.engines.nets.arity import taking
+from tensorwire.servers.engines.nets.caffe2.layer import Convert, Layer
 from tensorwire.servers.engines.nets.caffe2.netdef import Arguments
 from tensorwire.servers.engines.nets.graph import Graph
 from tensorwire.servers.engines.nets.pooling import average_pool, global_pool, max_pool
