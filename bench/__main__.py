@@ -68,7 +68,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", choices=_SUITES, action="append", help="one part of it; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer samples; no text formats at 77 MB")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all raw figures")
-    parser.add_argument("--plot", action="store_true", help="draw bench/results/codec.png and transport.png")
+    parser.add_argument("--plot", action="store_true", help="draw the pictures in bench/results")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="renew the recorded run in a Markdown file")
     return parser.parse_args(arguments)
 

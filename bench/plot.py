@@ -1,4 +1,8 @@
-"""Two pictures of a run: codec.png, ours and the peers by size, and transport.png, ours and the floor."""
+"""Three pictures of a run.
+
+codec.png has ours and the peers by size, transport.png ours and the floor, serving.png ours and other servers, and
+models beside their frameworks.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,12 @@ from typing import Any, Final
 
 from bench.peers import NAMES, OURS
 from bench.report import Report
+from bench.serving_plot import FLOOR_COLOUR, OURS_COLOUR
+from bench.serving_plot import draw as serving
 from bench.table import amount
 from bench.workload import SHAPES
 
 RESULTS: Final = Path(__file__).parent / "results"
-_OURS_COLOUR = "#c1121f"
-_FLOOR_COLOUR = "#8d99ae"
 _ORIGINAL_COLOUR = "#e9c46a"
 _PEERS = (
     "#1f77b4",
@@ -37,7 +41,7 @@ def plot(report: Report, folder: Path = RESULTS) -> list[Path]:
     mpl.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, draw in (("codec.png", _codec), ("transport.png", _transport)):
+    for name, draw in (("codec.png", _codec), ("transport.png", _transport), ("serving.png", serving)):
         figure = draw(report)
         if figure is not None:
             figure.savefig(folder / name, dpi=130, bbox_inches="tight")
@@ -72,7 +76,7 @@ def _codec(report: Report) -> Any:
             panel.plot(
                 *zip(*points, strict=True),
                 label=f"{subject} ({amount(points[-1][1])})",
-                color=_OURS_COLOUR if ours else colours.get(subject, _FLOOR_COLOUR),
+                color=OURS_COLOUR if ours else colours.get(subject, FLOOR_COLOUR),
                 linestyle="-" if subject == OURS or not ours else "--",
                 linewidth=3 if subject == OURS else 1.6 if ours else 1.2,
                 marker=_MARKERS[NAMES.index(subject) % len(_MARKERS)] if subject in NAMES else "x",
@@ -94,14 +98,18 @@ def _codec(report: Report) -> Any:
 def _transport(report: Report) -> Any:
     import matplotlib.pyplot as plt
 
-    rows = [row for row in report.rows if row.suite == "transport"]
+    rows = [row for row in report.rows if row.suite == "transport" and row.ours is not None]
     if not rows:
         return None
     figure, panel = plt.subplots(figsize=(11, 0.95 * len(rows) + 1.5))
     height = 0.27
     series: list[tuple[str, str, list[float | None]]] = [
-        ("raw sockets (floor)", _FLOOR_COLOUR, [row.floor.value if row.floor else None for row in rows]),
-        ("tensorwire", _OURS_COLOUR, [row.ours for row in rows]),
+        (
+            "raw sockets, TLS ones for TLS (floor)",
+            FLOOR_COLOUR,
+            [row.floor.value if row.floor else None for row in rows],
+        ),
+        ("tensorwire", OURS_COLOUR, [row.ours for row in rows]),
         ("original client, same server", _ORIGINAL_COLOUR, [row.original for row in rows]),
     ]
     for offset, (label, colour, values) in enumerate(series):

@@ -14,6 +14,7 @@ from bench.report import RATE, Measurement, Report, Row
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_NOTE = 46  # columns of a terminal; longer text is wrapped
 _STYLES = {"ok": "green", "ahead": "green", "over": "bold red", "behind": "bold red", "level": "yellow"}
 
 
@@ -153,7 +154,8 @@ def show(table: Table, console: Console) -> None:
     rich = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for index, head in enumerate(table.heads):
         left = index == 0 or head in ("ours", "best peer", "beside it", "why", "")
-        rich.add_column(head, justify="left" if left else "right", no_wrap=head != "why")
+        wide = _NOTE if head in ("why", "beside it") else None
+        rich.add_column(head, justify="left" if left else "right", no_wrap=not wide, max_width=wide)
     for row in table.rows:
         rich.add_row(*(f"[{_STYLES[cell]}]{cell}[/]" if cell in _STYLES else cell for cell in row))
     console.print(rich)
