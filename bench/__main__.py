@@ -50,7 +50,7 @@ _FULL = Plan(
     transport=Effort(3.5, 15, 2000, sample=5e-3),
     load=Loads(2.0, 4),
     process=Starts(10_000, 9),
-    engines=Effort(4.0, 15, 400, sample=5e-3, slow=_PATIENCE, pause=0.02),
+    engines=Effort(4.0, 15, 150, sample=5e-3, slow=_PATIENCE),
     peers=Effort(0.5, 5, 400),
 )
 _QUICK = Plan(
@@ -58,7 +58,7 @@ _QUICK = Plan(
     transport=Effort(0.4, 5, 400, sample=2e-3),
     load=Loads(1.0, 1),
     process=Starts(1_000, 3),
-    engines=Effort(0.5, 3, 100, sample=2e-3, slow=_PATIENCE, pause=0.02),
+    engines=Effort(0.5, 3, 30, sample=2e-3, slow=_PATIENCE),
     peers=Effort(0.04, 2, 100),
 )
 

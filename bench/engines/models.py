@@ -13,16 +13,22 @@ from bench.engines.resnet import IMAGE
 BOARD: Final = (2, 6, 7)
 """Planes, rows and columns of az4, a net for four in a row (https://github.com/oracle/graphpipe-tf-py)."""
 
+_REST = 0.02
+_REST_ONNX = 0.15
 _AZ4 = "graphpipe/az4/az4.000050.pb"
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model: the framework's name, its file's ending, and the module that makes a file where none is given."""
+    """A model: the framework's name, its file's ending, and the module that makes a file where none is given.
+
+    ``rest``: seconds that the framework's threads, called directly, spin for more work after a call, and more.
+    """
 
     framework: str
     ending: str
     maker: str
+    rest: float
     file: Path | None = None
 
     def path(self, folder: Path) -> Path:
@@ -53,11 +59,11 @@ def cases() -> list[Case]:
     folder = os.environ.get("TENSORWIRE_TEST_DATA")
     file = Path(folder) / _AZ4 if folder else None
     real = file is not None and file.exists()
-    board = Served("tensorflow", ".pb", "convnet_graph", file if real else None)
+    board = Served("tensorflow", ".pb", "convnet_graph", _REST, file if real else None)
     name = "az4" if real else "net like az4"
     return [
         Case(f"{name}, 128 rows", board, (128, *BOARD)),
         Case(f"{name}, 1 row", board, (1, *BOARD), slack=0.3e-3),
-        Case("ResNet-50, ONNX, 8 images", Served("onnx", ".onnx", "resnet_onnx"), (8, *IMAGE)),
-        Case("ResNet-50, TorchScript, 8 images", Served("torch", ".pt", "resnet_torch"), (8, *IMAGE)),
+        Case("ResNet-50, ONNX, 8 images", Served("onnx", ".onnx", "resnet_onnx", _REST_ONNX), (8, *IMAGE)),
+        Case("ResNet-50, TorchScript, 8 images", Served("torch", ".pt", "resnet_torch", _REST), (8, *IMAGE)),
     ]

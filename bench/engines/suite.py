@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,7 @@ def run(report: Report, effort: Effort) -> None:
         for case in cases():
             try:
                 with calls(case, Path(folder)) as found:
-                    _row(report, case, interleave(found, effort))
+                    _row(report, case, interleave(found, replace(effort, pause=case.model.rest)))
             except ChildFailed as error:
                 report.skip("engines", case.name, error.reason)
 
