@@ -14,7 +14,7 @@ from tensorwire.servers.engines.python_model import as_model, failure
 from tensorwire.servers.engines.registry import is_reference
 from tensorwire.servers.model import Model, ModelError
 
-__all__ = ["ENGINE", "PythonEngine"]
+__all__ = ["ENGINE", "PythonEngine", "referred"]
 
 _log = logging.getLogger("tensorwire.engines")
 
@@ -34,10 +34,7 @@ class PythonEngine:
         """Raises ModelError: no such module or name in it, its import raises, and what ``as_model`` raises."""
         if not is_reference(path):
             raise ModelError(f"{path}: the python engine serves module:name")
-        module, _, name = str(path).partition(":")
-        thing = _import(path, module)
-        for part in name.split("."):
-            thing = _attribute(path, thing, part)
+        thing = referred(path)
         try:
             return as_model(thing, options)
         except ModelError as error:
@@ -45,6 +42,15 @@ class PythonEngine:
 
 
 ENGINE = PythonEngine()
+
+
+def referred(path: Path) -> Any:
+    """What stands at 'module:name', its module imported. Raises ModelError."""
+    module, _, name = str(path).partition(":")
+    thing = _import(path, module)
+    for part in name.split("."):
+        thing = _attribute(path, thing, part)
+    return thing
 
 
 def _import(path: Path, module: str) -> Any:

@@ -79,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "tensorwire.servers.model": {"errors", "_messages"},
     "tensorwire.servers.spec_text": {"_messages", "servers.model"},
     "tensorwire.servers.declare": {"_messages", "servers.model", "servers.spec_text"},
-    "tensorwire.servers.engines": {"_messages", "servers.model", "servers.spec_text", "servers.declare"},
+    "tensorwire.servers.engines": {"_dlpack", "_messages", "servers.model", "servers.spec_text", "servers.declare"},
     "tensorwire.servers.repository": {
         "",
         "_messages",
@@ -91,7 +91,14 @@ ALLOWED: dict[str, set[str]] = {
     "tensorwire.servers.scheduling": {"", "servers.model"},
     "tensorwire.servers.check": {"_messages", "servers.model"},
     "tensorwire.servers.job": {"_messages", "servers.model", "servers.check"},
-    "tensorwire.servers.servables": {"_messages", "servers.model", "servers.check", "servers.scheduling"},
+    "tensorwire.servers.servables": {
+        "_messages",
+        "servers.model",
+        "servers.check",
+        "servers.pagelock",
+        "servers.scheduling",
+    },
+    "tensorwire.servers.pagelock": {"_memory"},
     "tensorwire.servers.service": {
         "_messages",
         "_version",
@@ -168,6 +175,7 @@ FRAMEWORKS: dict[str, str | tuple[str, ...]] = {
     "keras": "tensorwire.servers.engines.tf",
     "ai_edge_litert": "tensorwire.servers.engines.tf",
     "torch": "tensorwire.servers.engines.pt",
+    "safetensors": "tensorwire.servers.engines.pt",
     "sklearn": "tensorwire.servers.engines.skl",
     "joblib": "tensorwire.servers.engines.skl",
     "skops": "tensorwire.servers.engines.skl",
