@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tensorwire._messages import Request
 from tensorwire.servers.check import Check
 from tensorwire.servers.model import Model, RequestError, quoted
+from tensorwire.servers.pagelock import PageLock
 from tensorwire.servers.scheduling.workers import Workers
 
 __all__ = ["ANY", "Servables", "Served", "Target"]
@@ -59,10 +60,11 @@ ANY = Target()
 class Served:
     """A model with its threads (``workers``: None when it runs inline) and the prepared checks of its signatures."""
 
-    __slots__ = ("_checks", "_default", "model", "workers")
+    __slots__ = ("_checks", "_default", "_pages", "model", "workers")
 
     def __init__(self, model: Model, max_queue: int, loop: asyncio.AbstractEventLoop | None) -> None:
         self.model = model
+        self._pages = PageLock(model.device)
         self._checks = {name: Check(signature, exact=model.exact) for name, signature in model.signatures.items()}
         self._default = self._checks[model.default_signature]
         self.workers = (
@@ -85,6 +87,7 @@ class Served:
         """End the threads when they are free; the model is closed by whoever calls this."""
         if self.workers is not None:
             self.workers.close()
+        self._pages.release()
 
 
 class Servables:
