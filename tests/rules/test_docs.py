@@ -47,6 +47,8 @@ class Session:
         np.save(folder / "digits.npy", heldout()[0][:16])
         python = (ROOT / "docs/python.md").read_text()
         (folder / "my_module.py").write_text("".join(re.findall(r"^```py\n(.*?)^```", python, re.M | re.S)))
+        torch_page = (ROOT / "docs/pytorch.md").read_text()
+        (folder / "net.py").write_text("".join(re.findall(r"^```py\n(.*?)^```", torch_page, re.M | re.S)))
         np.save(folder / "rows.npy", np.arange(8, dtype=np.float32).reshape(2, 4))
 
     def local(self, text: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tensorwire.servers.model import ModelError
 
-__all__ = ["Threads", "described", "import_torch", "open_device"]
+__all__ = ["Threads", "described", "import_torch", "open_device", "without_deprecations"]
 
 _OPTIONS = ("intra_op_num_threads", "inter_op_num_threads")
 _WHEELS = "https://pytorch.org/get-started/locally"
@@ -75,6 +78,14 @@ def described(device: Any) -> str:
         threads = torch.get_num_threads()
         parts.append(f"{threads} thread{'s' * (threads != 1)}")
     return f"PyTorch {version} ({', '.join(parts)})"
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Without the warnings that TorchScript is on its way out, which PyTorch's own compiler causes as well."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+        yield
 
 
 class Threads:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorwire.servers.engines.options import Options
 from tensorwire.servers.engines.pt.archive import EXPORTED, TORCHSCRIPT, foreign, format_of
-from tensorwire.servers.engines.pt.build import Threads, import_torch, open_device
+from tensorwire.servers.engines.pt.build import Threads, import_torch, open_device, without_deprecations
 from tensorwire.servers.engines.pt.exported import load_exported
 from tensorwire.servers.engines.pt.model import TorchModel
 from tensorwire.servers.engines.pt.program import Program
@@ -68,12 +68,13 @@ class TorchEngine:
             program = _load(path, device, tensors, module, module_args, allow_pickle)
             program = _fitted(path, program, said)
             if compiler not in _NOT_COMPILED:
-                program = _compiled(path, program, compiler)
+                with without_deprecations():
+                    program = _compiled(path, program, compiler)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)  # the weights came on another stream than requests run on
             model = TorchModel(program, path, tensors, device, concurrency, threads)
             if compiler not in _NOT_COMPILED:
-                model.warm_up()
+                _warm_up(path, model)
         except BaseException:
             threads.release()
             raise
@@ -127,6 +128,14 @@ def _compiled(path: Path, program: Program, compiler: str) -> Program:
         raise ModelError(f"option compile is 1 or a backend of torch.compile ({', '.join(known)}), not {compiler!r}")
     facts = {**program.facts, "compiled by": backend}
     return replace(program, forward=torch.compile(program.forward, backend=backend), facts=facts)
+
+
+def _warm_up(path: Path, model: TorchModel) -> None:
+    try:
+        with without_deprecations():
+            model.warm_up()
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _load_operators(library: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import pickle
 import re
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tensorwire._messages import TensorSpec
+from tensorwire.servers.engines.pt.build import without_deprecations
 from tensorwire.servers.engines.pt.program import Argument, Program, weights_of
 from tensorwire.servers.engines.pt.tensors import CpuTensors
 from tensorwire.servers.model import ModelError, RequestError
@@ -42,12 +42,11 @@ def load_scripted(path: Path, device: Any, tensors: CpuTensors) -> Program:
     """Raises ModelError: damaged, made by a newer PyTorch, a missing operator, arguments that are no tensors."""
     import torch
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
-        try:
+    try:
+        with without_deprecations():
             module = torch.jit.load(str(path), map_location=device)
-        except Exception as error:
-            raise ModelError(f"{path}: {_load_failure(str(error), torch.__version__)}") from error
+    except Exception as error:
+        raise ModelError(f"{path}: {_load_failure(str(error), torch.__version__)}") from error
     if not hasattr(module, "forward"):
         raise ModelError(f"{path}: the TorchScript module has no forward")
     module.eval()
