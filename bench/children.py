@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -126,3 +127,9 @@ def ask(module: str, *arguments: str) -> Any:
     """Run a module to its end; the value it prints."""
     with child(module, *arguments) as found:
         return found.ready
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors for this process as the system lets it have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

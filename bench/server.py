@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.children import raise_descriptor_limit
 from bench.workload import FEATURES, floats
 from tensorwire.servers.app import App, serve_model
 from tensorwire.servers.engines.echo import EchoModel
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--tls-key")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the engine")
     options = parser.parse_args()
+    raise_descriptor_limit()
     serve_model(
         _model(options.model),
         listen=options.listen,

@@ -15,7 +15,7 @@ from bench.peers import ORIGINAL, OURS
 from bench.peers.races import race
 from bench.peers.servers import MEMORY, callers
 from bench.report import Budget, Report
-from bench.transport import tls
+from bench.transport import slow_clients, tls
 from bench.transport.raw import BUFFERS, raw_client
 from bench.transport.replay import wire_sizes
 from bench.turns import Turns
@@ -45,6 +45,7 @@ def run(report: Report, effort: Effort) -> None:
                 for scheme, url in zip(("tcp", "unix"), urls, strict=True):
                     _trip(report, effort, name, size, scheme, url, Path(folder))
     tls.run(report, effort)
+    slow_clients.run(report, effort)
 
 
 def _trip(report: Report, effort: Effort, name: str, size: str, scheme: str, url: str, folder: Path) -> None:
