@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tensorwire.errors import TensorwireError
+from tensorwire.servers.restarts import Backoff, how_ended
 
 __all__ = ["Supervisor", "SupervisorError", "Work"]
 
@@ -31,8 +32,6 @@ Work = Callable[[int, bool, socket.socket, Callable[[], None]], bool]
 _log = logging.getLogger("tensorwire.server")
 
 _GRACE = 5.0  # seconds beyond the drain timeout before a worker is killed
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before a worker is replaced; doubles while they die young
-_YOUNG = 10.0  # seconds
 _READY = b"ready"
 
 
@@ -73,7 +72,7 @@ class Supervisor:
         self._closing = closing
         self._alive: dict[int, _Worker] = {}
         self._due: dict[int, float] = {0: 0.0}  # worker's number: when it is to be started
-        self._pauses = dict.fromkeys(range(workers), _FIRST_PAUSE)
+        self._backoffs = [Backoff() for _ in range(workers)]
         self._ever_ready = False
         self._stopping = False
         self._killed_at = 0.0
@@ -225,14 +224,12 @@ class Supervisor:
                 self._replace(worker, code)
 
     def _replace(self, worker: _Worker, code: int) -> None:
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        how = how_ended(code)
         reason = worker.said.removeprefix(_READY).decode(errors="replace")
         if not self._ever_ready:
             raise SupervisorError(reason or f"the first worker {how} before it was ready")
-        young = time.monotonic() - worker.started < _YOUNG
-        pause = self._pauses[worker.number] if young else _FIRST_PAUSE
-        self._pauses[worker.number] = min(2 * pause, _LONGEST_PAUSE)
-        self._due[worker.number] = time.monotonic() + pause
+        now = time.monotonic()
+        self._due[worker.number] = now + self._backoffs[worker.number].pause(now - worker.started)
         _log.error(
             "worker %d (pid %d) %s%s; starting another", worker.number, worker.pid, how, reason and f": {reason}"
         )
