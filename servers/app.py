@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from tensorwire.servers.address import Listener, listen_shared, parse_address
 from tensorwire.servers.engines.python_model import as_model
 from tensorwire.servers.fronts.limits import Limits
-from tensorwire.servers.model import Model
+from tensorwire.servers.model import Model, ModelError
 from tensorwire.servers.server import App
 from tensorwire.servers.service import Service, open_model
 from tensorwire.servers.supervisor import Supervisor
@@ -44,18 +45,27 @@ def make_app(
     engine_options: Mapping[str, Any] | None = None,
     max_queue: int = 1024,
     request_timeout: float | None = None,
+    isolate: bool = False,
+    isolate_memory: int = 0,
     **limits: Any,
 ) -> App:
     """An App for one model: a path, 'module:name' of Python, a function, class or object of Python, a Model, or None
     for the embedded digits classifier.
 
     ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles, ``limits`` are the
-    fields of Limits, the rest is as for App. Raises ModelError, TlsError, ValueError for a bad address or limit,
-    TypeError for an unknown option.
+    fields of Limits, the rest is as for App. ``isolate``: run the model in a process of its own, which may have
+    ``isolate_memory`` bytes for itself (0: any number), and which is killed when a request takes longer than
+    ``request_timeout``; the model must be one that another process can load, so no Model. Raises ModelError,
+    TlsError, ValueError for a bad address or limit, TypeError for an unknown option.
     """
     checked = Limits(**limits)
     tls = _tls(tls_cert, tls_key, tls_client_ca)
-    models = [_as_model(model, engine, engine_options)]
+    if isolate_memory and not isolate:
+        raise ValueError("isolate_memory is of no use without isolate")
+    if isolate:
+        models = [_isolated(model, engine, engine_options, isolate_memory, request_timeout)]
+    else:
+        models = [_as_model(model, engine, engine_options)]
     service = Service(models, max_queue=max_queue, request_timeout=request_timeout)
     return App(service, listen=listen, tls=tls, socket_mode=socket_mode, limits=checked, drain_timeout=drain_timeout)
 
@@ -122,7 +132,10 @@ def _serve_workers(
             return await make_app(model, listen=places, **options).run(started, parent=parent)
 
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            return runner.run(main())
+            finished = runner.run(main())
+        if options.get("isolate"):
+            _end_isolated()
+        return finished
 
     def close() -> None:
         # Before the workers: a connection in a queue that only this process still holds would wait for nobody.
@@ -155,3 +168,20 @@ def _as_model(model: Any, engine: str | None, options: Mapping[str, Any] | None)
     if model is None or isinstance(model, str | Path):
         return open_model(model, engine=engine, options=options)
     return as_model(model, options)
+
+
+def _isolated(
+    model: Any, engine: str | None, options: Mapping[str, Any] | None, memory: int, timeout: float | None
+) -> Model:
+    if not sys.platform.startswith("linux"):
+        raise ModelError("a model in a process of its own needs Linux")
+    from tensorwire.servers.isolation.model import IsolatedModel
+    from tensorwire.servers.isolation.target import make_target
+
+    return IsolatedModel(make_target(model, engine, options, memory), timeout=timeout)
+
+
+def _end_isolated() -> None:
+    from tensorwire.servers.isolation.model import end_all
+
+    end_all()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tensorwire._messages import Tensors, TensorSpec
-from tensorwire.servers.model import Array, RequestError, Signature, quoted
+from tensorwire.servers.model import Array, ModelFailure, RequestError, Signature, quoted
 
 __all__ = ["Check", "ResultError"]
 
@@ -18,8 +18,8 @@ _log = logging.getLogger("tensorwire.service")
 _LISTED = 20
 
 
-class ResultError(Exception):
-    """A model's result is not what its signature declares; the text is for the client's eyes."""
+class ResultError(ModelFailure):
+    """A model's result is not what its signature declares."""
 
 
 class Check:

@@ -8,14 +8,13 @@ from time import perf_counter
 from uuid import uuid4
 
 from tensorwire._messages import Request, Response
-from tensorwire.servers.check import Check, ResultError
-from tensorwire.servers.model import Array, Model, RequestError, quoted
+from tensorwire.servers.check import Check
+from tensorwire.servers.deadline import deadline
+from tensorwire.servers.model import Array, Model, ModelFailure, RequestError, failure_text, quoted
 
 __all__ = ["Cancelled", "Expired", "Job", "bare", "late", "run"]
 
 _log = logging.getLogger("tensorwire.service")
-
-_LONGEST_REASON = 500
 
 
 class Expired(RequestError):
@@ -84,7 +83,13 @@ class Job:
                 self.seconds_left()
         except RequestError as error:
             return bare(error)
-        return run(self._model, self._check, self._feeds, self._asked, self._id)
+        if not self.limit_ms:
+            return run(self._model, self._check, self._feeds, self._asked, self._id)
+        deadline.set(self.received + self.limit_ms / 1e3)
+        try:
+            return run(self._model, self._check, self._feeds, self._asked, self._id)
+        finally:
+            deadline.set(0.0)
 
 
 def run(
@@ -101,13 +106,9 @@ def run(
 
 def _failed(name: str, request_id: str, error: BaseException) -> RequestError:
     request_id = _plain(request_id) or uuid4().hex[:8]
-    where = None if isinstance(error, ResultError) else error
-    _log.error("model %r failed (request %s): %s", name, request_id, error, exc_info=where)
-    reason = " ".join(str(error).split())
-    if len(reason) > _LONGEST_REASON:
-        reason = reason[:_LONGEST_REASON] + "..."
-    kind = type(error).__name__
-    text = reason if isinstance(error, ResultError) else f"{kind}: {reason}" if reason else kind
+    where = None if isinstance(error, ModelFailure) else error
+    text = failure_text(error)
+    _log.error("model %r failed (request %s): %s", name, request_id, text, exc_info=where)
     return RequestError(500, f"model {name!r} failed: {text} (request {request_id})")
 
 

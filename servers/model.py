@@ -20,8 +20,10 @@ __all__ = [
     "Engine",
     "Model",
     "ModelError",
+    "ModelFailure",
     "RequestError",
     "Signature",
+    "failure_text",
     "quoted",
 ]
 
@@ -31,10 +33,15 @@ DEFAULT_SIGNATURE = "serving_default"
 Array = NDArray[Any]
 
 _LONGEST_NAME = 80
+_LONGEST_REASON = 500
 
 
 class ModelError(TensorwireError):
     """A model cannot be loaded; the text is one line that says which file, why, and what to do."""
+
+
+class ModelFailure(Exception):
+    """A model has failed at a request; the text says all that there is to say, for the client's eyes."""
 
 
 class RequestError(TensorwireError):
@@ -107,6 +114,16 @@ class Model(ABC):
     device: str = "cpu"
     facts: Mapping[str, str] = MappingProxyType({})
 
+    @property
+    def ready(self) -> bool:
+        """False while the model cannot take requests, and will again."""
+        return True
+
+    @property
+    def status(self) -> str:
+        """What people should know of its state now; empty when there is nothing."""
+        return ""
+
     @abstractmethod
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
         """Compute outputs from inputs that fit the signature.
@@ -140,3 +157,14 @@ class Engine(Protocol):
 def quoted(name: str) -> str:
     """A name from a request, safe to print on one line: quoted, escaped, and cut when very long."""
     return repr(name) if len(name) <= _LONGEST_NAME else repr(name[:_LONGEST_NAME]) + "..."
+
+
+def failure_text(error: BaseException) -> str:
+    """What a model raised, on one line that is not too long: 'ValueError: no digits in it'."""
+    reason = " ".join(str(error).split())
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[:_LONGEST_REASON] + "..."
+    if isinstance(error, ModelFailure):
+        return reason
+    kind = type(error).__name__
+    return f"{kind}: {reason}" if reason else kind

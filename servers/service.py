@@ -95,8 +95,9 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Requests are welcome: there is a model, and nobody has asked to stop."""
-        return any(True for _ in self._servables) and not self._draining and not self._closed
+        """Requests are welcome: there are models, every one of them is ready, and nobody has asked to stop."""
+        ready = [model.ready for model in self.models]
+        return bool(ready) and all(ready) and not self._draining and not self._closed
 
     @property
     def in_flight(self) -> int:

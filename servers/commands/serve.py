@@ -47,6 +47,8 @@ EXAMPLES = """Examples:
 
     tensorwire serve my_module:Classifier --option threshold=0.7
 
+    tensorwire serve model.onnx --isolate --isolate-memory 4GiB --request-timeout 30
+
     tensorwire serve --echo
 """
 
@@ -132,6 +134,14 @@ def serve(
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Time for requests in flight when stopping.")
     ] = 30.0,
+    isolate: Annotated[
+        bool,
+        typer.Option("--isolate", help="Run the model in a process of its own: a crash costs only its own requests."),
+    ] = False,
+    isolate_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="With --isolate: memory that this process may take. Default: no limit."),
+    ] = None,
     threads: Threads = None,
     device: Device = None,
     engine: EngineName = None,
@@ -159,6 +169,10 @@ def serve(
     if echo and (path or engine or options):
         raise UserError("--echo is a model of its own: it takes no PATH, and no option of how to load one")
     check_addresses(listen or ())
+    if isolate_memory is not None and not isolate:
+        raise UserError("--isolate-memory needs --isolate")
+    if echo and isolate:
+        raise UserError("--echo does not crash: it takes no --isolate")
     limits: dict[str, int] = {}
     if memory_limit is not None:
         limits["memory_limit"] = parse_size(memory_limit, "--memory-limit")
@@ -190,6 +204,8 @@ def serve(
         idle_timeout=_seconds(idle_timeout, "--idle-timeout"),
         request_timeout=None if request_timeout is None else _seconds(request_timeout, "--request-timeout"),
         drain_timeout=drain_timeout,
+        isolate=isolate,
+        isolate_memory=0 if isolate_memory is None else parse_size(isolate_memory, "--isolate-memory"),
         engine=engine,
         engine_options=options,
         on_ready=on_ready,

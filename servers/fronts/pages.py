@@ -96,7 +96,10 @@ def _routes(service: Service, status: Status) -> list[Route]:
     async def root(request: Request) -> Response:
         if request.method == "POST":
             raise HTTPException(415, "the body must be a GraphPipe flatbuffer Request, not JSON")
-        return JsonResponse(metadata_json(service.metadata()))
+        about = metadata_json(service.metadata())
+        # Only models that have one: most are as they were loaded.
+        states = {model.name: model.status for model in service.models if model.status}
+        return JsonResponse({**about, "status": states} if states else about)
 
     async def alive(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -104,7 +107,8 @@ def _routes(service: Service, status: Status) -> list[Route]:
     async def ready(request: Request) -> Response:
         if status.ready and service.ready:
             return PlainTextResponse("ok\n")
-        return PlainTextResponse("not ready\n", 503)
+        why = "".join([f": {model.name}: {model.status}" for model in service.models if not model.ready])
+        return PlainTextResponse(f"not ready{why}\n", 503)
 
     async def client_count(request: Request) -> Response:
         return PlainTextResponse(f"{status.open_connections}\n")
