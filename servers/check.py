@@ -29,6 +29,7 @@ class Check:
     """
 
     __slots__ = (
+        "_aliases",
         "_any_inputs",
         "_any_outputs",
         "_count",
@@ -46,6 +47,7 @@ class Check:
         self.signature = signature
         self.outputs = tuple(spec.name for spec in signature.outputs)
         self._known = frozenset(self.outputs)
+        self._aliases = signature.aliases
         self._any_inputs = signature.any_inputs
         self._any_outputs = signature.any_outputs
         self._names = tuple(spec.name for spec in signature.inputs)
@@ -97,7 +99,7 @@ class Check:
         if not self._any_outputs:
             for name in outputs:
                 if name not in self._known:
-                    raise _unknown_output(name, self.outputs)
+                    return self._by_alias(outputs)
         return outputs
 
     def results(self, found: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Array]:
@@ -141,7 +143,17 @@ class Check:
             self._told.add(spec.name)
             _log.warning("%s; it is sent as it is, and not told again", _broken(spec, value))
 
+    def _by_alias(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple([name if name in self._known else self._aliases.get(name, name) for name in outputs])
+        for name, asked in zip(found, outputs, strict=True):
+            if name not in self._known:
+                raise _unknown_output(asked, self.outputs)
+        return found
+
     def _by_name(self, names: tuple[str, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        if self._aliases:
+            known, aliases = self._names, self._aliases
+            names = tuple([aliases[name] if name not in known and aliases.get(name) in known else name for name in names])
         given = _unique(names, arrays)
         for name in names:
             if name not in self._names:

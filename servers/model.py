@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -71,12 +71,15 @@ class Signature:
     ``open``: a side (inputs, outputs) without specs is undeclared rather than empty, and anything goes there:
     tensors of any number, name, dtype and shape. Unnamed inputs of an undeclared side are called "0", "1",
     ...
+
+    ``aliases``: other names that a request may use for a tensor, with the declared name of each.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     open: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def any_inputs(self) -> bool:

@@ -118,6 +118,21 @@ def test_outputs_default_to_all_and_unknown_ones_are_404() -> None:
     assert caught.value.code == 400
 
 
+def test_another_name_of_a_tensor_is_as_good_but_not_beside_its_own() -> None:
+    specs = TensorSpec("x:0", np.float32), TensorSpec("y:0", np.float32)
+    check = Check(Signature("s", specs[:1], specs, aliases={"x": "x:0", "y": "y:0", "z": "gone:0"}))
+    one = np.float32([1])
+    for name in ("x", "x:0"):
+        assert check.feeds(Tensors({name: one})) == {"x:0": one}
+    assert check.asked(("y", "x:0")) == ("y:0", "x:0")
+    with pytest.raises(RequestError, match="input 'x:0' came twice"):
+        check.feeds(Tensors({"x": one, "x:0": one}))
+    with pytest.raises(RequestError, match="unknown input 'y'"):
+        check.feeds(Tensors({"y": one}))
+    with pytest.raises(RequestError, match="unknown output 'z': the model has 'x:0', 'y:0'"):
+        check.asked(("x", "z"))
+
+
 def test_undeclared_sides_take_anything() -> None:
     assert list(OPEN.feeds(Tensors([A, B]))) == ["0", "1"]
     assert list(OPEN.feeds(Tensors({"q": A}))) == ["q"]
