@@ -150,10 +150,13 @@ class Check:
                 raise _unknown_output(asked, self.outputs)
         return found
 
+    def _own_name(self, name: str) -> str:
+        other = self._aliases.get(name)
+        return other if other in self._names and name not in self._names else name
+
     def _by_name(self, names: tuple[str, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         if self._aliases:
-            known, aliases = self._names, self._aliases
-            names = tuple([aliases[name] if name not in known and aliases.get(name) in known else name for name in names])
+            names = tuple([self._own_name(name) for name in names])
         given = _unique(names, arrays)
         for name in names:
             if name not in self._names:

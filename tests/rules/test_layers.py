@@ -190,6 +190,7 @@ FRAMEWORKS: dict[str, str | tuple[str, ...]] = {
     "onnx": ("tensorwire.servers.engines.ort", "tensorwire.servers.engines.nets"),  # networks become ONNX graphs
     "tensorflow": "tensorwire.servers.engines.tf",
     "keras": "tensorwire.servers.engines.tf",
+    "h5py": "tensorwire.servers.engines.tf",
     "ai_edge_litert": "tensorwire.servers.engines.tf",
     "torch": "tensorwire.servers.engines.pt",
     "safetensors": "tensorwire.servers.engines.pt",
