@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,21 @@ class Options:
     def text(self, name: str, default: str = "") -> str:
         """Any text."""
         return str(self._given.pop(name, default)).strip()
+
+    def value(self, name: str, default: Any = None) -> Any:
+        """Whatever came: text from the command line, any object from Python."""
+        return self._given.pop(name, default)
+
+    def choice(self, name: str, choices: Sequence[str], default: str) -> str:
+        """One of a few words."""
+        text = self.text(name, default).lower()
+        if text not in choices:
+            raise ModelError(f"option {name} is one of {', '.join(choices)}, not {text!r}")
+        return text
+
+    def dotted(self) -> dict[str, str]:
+        """Every option with a dot in its name: settings that a framework has many of, and names so itself."""
+        return {name: str(self._given.pop(name)) for name in list(self._given) if "." in name}
 
     def names(self, name: str, default: str = "") -> list[str]:
         """Names, as a sequence or as text with commas; empty ones are left out."""
