@@ -18,7 +18,6 @@ from tensorwire.servers.cli import main
 from tensorwire.servers.commands.values import UserError, describe, parse_size, shown, size_text
 from tensorwire.servers.embedded import DIGITS
 from tensorwire.servers.engines.function import FunctionModel
-from tensorwire.servers.engines.onnx_file import onnx_facts
 from tensorwire.servers.fronts.limits import Limits
 
 COMMANDS = ["serve", "infer", "bench", "doctor", "inspect", "version"]
@@ -214,20 +213,6 @@ def test_inspect_file(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ("model: digits", "engine: onnxruntime", "producer: tensorwire", "opset: 17", "[?, 8, 8]"):
         assert words in out
     assert f"size: {size_text(DIGITS.stat().st_size)}" in out
-
-
-def test_onnx_facts_of_other_files(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    graph = onnx.helper.make_graph([], "g", [], [])
-    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
-    model = onnx.helper.make_model(graph, producer_name="maker", producer_version="2.0", opset_imports=opsets)
-    model.ir_version = 10
-    path = tmp_path / "m.onnx"
-    onnx.save(model, path)
-    assert onnx_facts(path) == {"IR version": "10", "producer": "maker 2.0", "opset": "21, 3 of ai.onnx.ml"}
-    path.write_bytes(b"\xff" * 100)
-    assert onnx_facts(path) == {}
-    assert onnx_facts(tmp_path / "no.onnx") == {}
 
 
 @pytest.mark.parametrize(

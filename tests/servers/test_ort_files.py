@@ -73,6 +73,13 @@ def test_the_facts_are_those_that_onnx_reads(tmp_path: Path) -> None:
     assert signature.outputs[0].description == "the sums"
 
 
+def test_what_is_no_file_of_onnx_has_no_facts(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    assert read_onnx(path) is None
+    path.write_bytes(b"\xff" * 100)
+    assert read_onnx(path) is None
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_without_a_crash(data: bytes) -> None:
     read_onnx(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tensorwire.servers.engines.ort import ENGINE
@@ -25,14 +24,7 @@ def needs_onnx(path: Path, extra: str) -> None:
 
 def run_graph(graph: bytes, path: Path, *, facts: Mapping[str, str], options: Mapping[str, Any]) -> Model:
     """A model of the serialized graph, named after the file; ``options`` are ONNX Runtime's. Raises ModelError."""
-    with TemporaryDirectory(prefix="tensorwire-") as folder:
-        file = Path(folder, "graph.onnx")
-        file.write_bytes(graph)
-        try:
-            model = ENGINE.load(file, options=options)
-        except ModelError as error:
-            raise ModelError(str(error).replace(str(file), str(path))) from error.__cause__
-    model.name = path.stem
+    model = ENGINE.load_bytes(graph, path, options=options)
     model.description = ""
     model.facts = facts
     return model
