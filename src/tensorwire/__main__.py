@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-__all__ = ["main"]
+__all__ = ["main", "onnx"]
 
 
 def main() -> int:
@@ -17,6 +17,17 @@ def main() -> int:
         return run
 
     return _run("tensorwire", load)
+
+
+def onnx() -> int:
+    """Run ``tensorwire-onnx``; returns as ``main`` does."""
+
+    def load() -> Callable[[], int]:
+        from tensorwire.servers.commands.graphpipe_onnx import main as run
+
+        return run
+
+    return _run("tensorwire-onnx", load)
 
 
 def _run(name: str, load: Callable[[], Callable[[], int]]) -> int:

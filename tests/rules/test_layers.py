@@ -91,7 +91,13 @@ ALLOWED: dict[str, set[str]] = {
         "servers.embedded",
     },
     "tensorwire.servers.scheduling": {"", "servers.model"},
-    "tensorwire.servers.engines.ort": {"_memory", "_messages", "servers.model", "servers.engines.options"},
+    "tensorwire.servers.engines.ort": {
+        "_memory",
+        "_messages",
+        "servers.model",
+        "servers.engines.options",
+        "lazy servers.engines.nets.inputs",
+    },
     "tensorwire.servers.check": {"_messages", "servers.model"},
     "tensorwire.servers.job": {"_messages", "servers.model", "servers.check", "servers.deadline"},
     "tensorwire.servers.servables": {

@@ -57,7 +57,7 @@ def read_providers(given: Options, known: Sequence[str]) -> list[Provider]:
     parts = asked.split(",") if isinstance(asked, str) else list(asked)
     found = [_provider(part, known) for part in parts if part and (not isinstance(part, str) or part.strip())]
     kind, number = _device(given.text("device"))
-    if kind == "cuda" and not found:
+    if kind in ("cuda", "auto") and not found:
         found = [Provider(_CUDA[0])]
     on_cuda = any(provider.name in _CUDA for provider in found)
     if (kind == "cuda" and not on_cuda) or (kind == "cpu" and on_cuda):
@@ -149,8 +149,8 @@ def _full_name(name: str, known: Sequence[str]) -> str:
 def _device(text: str) -> tuple[str, str | None]:
     """Kind and number of 'cpu', 'cuda' or 'cuda:1'; ("", None) for none."""
     kind, colon, number = text.lower().partition(":")
-    if kind not in ("", "cpu", "cuda") or (colon and not (kind == "cuda" and number.isdigit())):
-        raise ModelError(f"option device is cpu, cuda or cuda:NUMBER, not {text!r}")
+    if kind not in ("", "cpu", "cuda", "auto") or (colon and not (kind == "cuda" and number.isdigit())):
+        raise ModelError(f"option device is cpu, cuda, cuda:NUMBER or auto, not {text!r}")
     return kind, number or None
 
 
