@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from tensorwire.servers.commands.bench_report import time_text
 from tensorwire.servers.commands.values import UserError
-from tensorwire.servers.doctor.advice import advise
-from tensorwire.servers.doctor.builds import Host, look
-from tensorwire.servers.doctor.floors import Copy, Trip, measure
+
+if TYPE_CHECKING:
+    from tensorwire.servers.doctor.builds import Host
+    from tensorwire.servers.doctor.floors import Copy, Trip
 
 EXAMPLES = """Examples:
 
@@ -36,6 +33,12 @@ def doctor(
     """Measure what this host can do, how much of it an echo over tensorwire reaches, and say what is off."""
     if json not in (None, "-") and not Path(str(json)).parent.is_dir():
         raise UserError(f"no such folder: {Path(str(json)).parent}")
+    from rich.console import Console
+
+    from tensorwire.servers.doctor.advice import advise
+    from tensorwire.servers.doctor.builds import look
+    from tensorwire.servers.doctor.floors import measure
+
     console = Console(stderr=True)
     host = look()
     with console.status(f"measuring, {10 * seconds + 1:.0f} s"):
@@ -66,6 +69,12 @@ def _document(host: Host, copy: Copy, trips: list[Trip], advice: list[str]) -> d
 
 
 def _print(host: Host, copy: Copy, trips: list[Trip], advice: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from tensorwire.servers.commands.bench_report import time_text
+
     console = Console(highlight=False)
     builds = Table(show_header=False, box=None, pad_edge=False)
     for name, value in host.rows().items():

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tensorwire import TensorSpec
 from tensorwire.servers.commands.model_options import (
@@ -23,6 +20,9 @@ from tensorwire.servers.commands.model_options import (
 )
 from tensorwire.servers.commands.values import connect, dtype_text, shape_text, shown, size_text
 from tensorwire.servers.model import Model
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXAMPLES = """Examples:
 
@@ -55,6 +55,8 @@ def inspect(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Show a model's inputs and outputs, of every signature, and what its file says of itself."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     if target.startswith(_SCHEMES):
         with connect(target) as client:
@@ -80,6 +82,8 @@ def _load(path: Path, engine: str | None, options: Mapping[str, Any]) -> Model:
 
 
 def _print_model(console: Console, path: Path, model: Model) -> None:
+    from rich.text import Text
+
     about = {
         "model": model.name,
         "version": model.version,
@@ -97,12 +101,17 @@ def _print_model(console: Console, path: Path, model: Model) -> None:
 
 
 def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
+    from rich.text import Text
+
     for key, value in facts.items():
         if value:
             console.print(Text(f"{key}: {shown(value)}"), soft_wrap=True)
 
 
 def _print_specs(console: Console, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     specs = [("input", spec) for spec in inputs] + [("output", spec) for spec in outputs]
     if not specs:
         console.print("inputs and outputs: not declared")
