@@ -113,8 +113,8 @@ def test_flags_and_variables_mean_what_they_meant(
         (["--init-net", "i.pb"], "--init-net and --predict-net are a pair"),
         (["-m", "absent.onnx"], "no such file: absent.onnx"),
         (["-m", str(DIGITS), "--value-inputs", "absent.json"], "no such file: absent.json"),
-        (["-m", str(DIGITS), "--engine-count", "0"], "0 is not in the range 1<=x<=32"),
-        (["-m", str(DIGITS), "--engine-count", "33"], "33 is not in the range 1<=x<=32"),
+        (["-m", str(DIGITS), "--engine-count", "0"], "--engine-count"),
+        (["-m", str(DIGITS), "--engine-count", "33"], "--engine-count"),
         (["-m", str(DIGITS), "--listen", "nowhere"], "--listen: "),
     ],
 )
