@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from net_layers import Array, average_pool, batch_norm, conv, lrn, max_pool, softmax, steps
 
-__all__ = ["run"]
+__all__ = ["OPERATORS", "run"]
 
 
 def run(net: Any, blobs: Mapping[str, Array]) -> dict[str, Array]:
@@ -16,7 +16,7 @@ def run(net: Any, blobs: Mapping[str, Array]) -> dict[str, Array]:
     found = dict(blobs)
     for op in net.op:
         arguments = {argument.name: _value(argument) for argument in op.arg}
-        results = _OPERATORS[op.type](arguments, *[found[name] for name in op.input])
+        results = OPERATORS[op.type](arguments, *[found[name] for name in op.input])
         results = results if isinstance(results, tuple) else (results,)
         found.update(zip(op.output, results, strict=False))
     return found
@@ -150,7 +150,7 @@ def _prelu(arguments: Any, x: Array, w: Array) -> Array:
     return np.where(x > 0, x, x * slope)
 
 
-_OPERATORS: dict[str, Any] = {
+OPERATORS: dict[str, Any] = {
     "Conv": _ordered(_conv),
     "MaxPool": _ordered(lambda a, x: _pool(a, x, max_pool, np.max)),
     "AveragePool": _ordered(lambda a, x: _pool(a, x, average_pool, np.mean)),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from net_layers import Array, average_pool, batch_norm, conv, lrn, max_pool, softmax, steps
 
-__all__ = ["run"]
+__all__ = ["OPERATORS", "run"]
 
 
 def run(symbol: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Array]:
@@ -23,7 +23,7 @@ def run(symbol: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Ar
             name: _value(text) for key in ("attrs", "attr", "param") for name, text in node.get(key, {}).items()
         }
         sources = [f"{names[at]}:{which}" if which else names[at] for at, which, *_ in node["inputs"]]
-        result = _OPERATORS[node["op"]](attributes, *[found[name] for name in sources if name in found])
+        result = OPERATORS[node["op"]](attributes, *[found[name] for name in sources if name in found])
         results = result if isinstance(result, tuple) else (result,)
         for which, array in enumerate(results):
             found[f"{node['name']}:{which}" if which else node["name"]] = array
@@ -139,7 +139,7 @@ def _split(a: Any, x: Array) -> tuple[Array, ...]:
     return tuple(part.squeeze(a.get("axis", 1)) if a.get("squeeze_axis") else part for part in parts)
 
 
-_OPERATORS: dict[str, Any] = {
+OPERATORS: dict[str, Any] = {
     "Convolution": _convolution,
     "Pooling": _pooling,
     "FullyConnected": _fully_connected,

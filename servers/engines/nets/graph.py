@@ -32,12 +32,14 @@ class Graph:
     """
 
     def __init__(self, *, any_batch: bool = False) -> None:
-        from onnx import defs, helper, numpy_helper, shape_inference
+        from onnx import checker, defs, helper, numpy_helper, shape_inference
 
         self._onnx: Any = helper
         self._to_proto: Any = numpy_helper.from_array
         self._schema: Any = defs.get_schema
-        self._infer: Any = shape_inference
+        self._infer: Any = shape_inference.infer_node_outputs
+        self._checker: Any = checker
+        self._misfits = (shape_inference.InferenceError, checker.ValidationError, RuntimeError, ValueError)
         self._opsets = [helper.make_opsetid("", _OPSET)]
         self._nodes: list[Any] = []
         self._inputs: list[str] = []
@@ -115,7 +117,7 @@ class Graph:
         node = self._onnx.make_node(op, list(inputs), outputs, **attributes)
         given = [name for name in inputs if name]
         try:
-            found = self._infer.infer_node_outputs(
+            found = self._infer(
                 self._schema(op, _OPSET, ""),
                 node,
                 {name: self._types[name] for name in given},
@@ -123,7 +125,7 @@ class Graph:
                 opset_imports=self._opsets,
                 ir_version=_IR_VERSION,
             )
-        except (self._infer.InferenceError, RuntimeError, ValueError) as error:
+        except self._misfits as error:
             shapes = ", ".join(shape_of(self.sizes(name)) for name in given[:_LISTED])
             raise ModelError(f"does not fit its inputs of shape {shapes}: {_reason(error)}") from None
         for name in outputs:
@@ -139,8 +141,6 @@ class Graph:
 
         What leads to no output is left out, and inputs that nothing reads stay. Raises ModelError.
         """
-        from onnx import checker
-
         public = self._public(outputs)
         nodes = self._needed(public)
         read = {source for node in nodes for source in node.input}
@@ -162,8 +162,8 @@ class Graph:
         )
         try:
             # The checker reads a serialized copy, in which weights need not be: they are declared as inputs here.
-            checker.check_model(model)
-        except checker.ValidationError as error:
+            self._checker.check_model(model)
+        except self._checker.ValidationError as error:
             raise ModelError(f"no valid ONNX graph can be made of it: {_reason(error)}") from None
         del model.graph.input[len(inputs) :]
         for info, tensor in zip(

@@ -65,7 +65,8 @@ def _input_names(net: Net, weights: Mapping[str, Array], specs: Sequence[TensorS
             raise ModelError(
                 f"input {printable(name, quote=True)} is not read by the net: it reads {listed(_free(read, weights))}"
             )
-    missing = [name for name in read if name not in weights and name not in declared]
+    # A blob that a later operator makes is an error of its own.
+    missing = [name for name in read if name not in weights and name not in declared and name not in made]
     if declared and missing:
         raise ModelError(
             f"weights that the init net does not make: {listed([printable(n, quote=True) for n in missing])}"

@@ -13,7 +13,7 @@ from tensorwire.servers.engines.nets.caffe2.proto import messages
 from tensorwire.servers.engines.nets.files import printable, read_file
 from tensorwire.servers.model import Array, ModelError
 
-__all__ = ["Arguments", "Net", "Operator", "read_net"]
+__all__ = ["Arguments", "Net", "Operator", "net_of", "read_net"]
 
 _MOST_OPERATORS = 100_000
 _TEXT = (".pbtxt", ".prototxt", ".txt")
@@ -133,7 +133,7 @@ def read_net(path: Path) -> Net:
         raise ModelError(f"{path}: the file is empty")
     message = _parsed_text(path, data) if path.suffix.lower() in _TEXT else _parsed(path, data)
     try:
-        net = _plain(message)
+        net = net_of(message)
     except UnicodeDecodeError:
         raise ModelError(f"{path}: not a Caffe2 NetDef: a name in it is not UTF-8") from None
     if not net.operators:
@@ -160,7 +160,8 @@ def _parsed_text(path: Path, data: bytes) -> Any:
         raise ModelError(f"{path}: not the text of a Caffe2 NetDef: {printable(reason)}") from None
 
 
-def _plain(message: Any) -> Net:
+def net_of(message: Any) -> Net:
+    """A NetDef message as plain Python. Raises ModelError, and UnicodeDecodeError for a name that is not UTF-8."""
     if len(message.op) > _MOST_OPERATORS:
         raise ModelError(f"{len(message.op)} operators are more than the {_MOST_OPERATORS} that a net may have")
     operators = tuple(

@@ -22,6 +22,10 @@ LABELLED = frozenset(
 )
 """Operators whose second input is a label, which only training reads."""
 
+_PASSED = (
+    *("BlockGrad", "stop_gradient", "_copy", "identity", "make_loss", "MakeLoss"),
+    *("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput"),
+)
 _PLAIN = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softrelu": "Softplus", "softsign": "Softsign"}
 
 
@@ -116,15 +120,9 @@ ACTIVATIONS: dict[str, Convert] = {
     "softmax": _softmax("Softmax"),
     "log_softmax": _softmax("LogSoftmax"),
     "SoftmaxActivation": taking(1, 1, _softmax_activation),
-    "SoftmaxOutput": taking(1, 1, _softmax_output),
-    "Softmax": taking(1, 1, _softmax_output),
-    "LinearRegressionOutput": taking(1, 1, _passed),
-    "MAERegressionOutput": taking(1, 1, _passed),
+    **dict.fromkeys(("SoftmaxOutput", "Softmax"), taking(1, 1, _softmax_output)),
     "LogisticRegressionOutput": _plain("Sigmoid"),
-    "SVMOutput": taking(1, 1, _passed),
     "Dropout": taking(1, 1, _dropout),
-    **dict.fromkeys(
-        ("BlockGrad", "stop_gradient", "_copy", "identity", "make_loss", "MakeLoss"), taking(1, 1, _passed)
-    ),
+    **dict.fromkeys(_PASSED, taking(1, 1, _passed)),
 }
 """Operators by type; a label is not among their inputs."""

@@ -14,13 +14,13 @@ def _binary(op: str) -> Convert:
     return taking(2, 2, lambda layer: layer.graph.add(op, layer.inputs))
 
 
-def _with_number(op: str, *, reversed_: bool = False) -> Convert:
+def _with_number(op: str, number_first: bool = False) -> Convert:
     def convert(layer: Layer) -> str:
         number = layer.attributes.number("scalar")
         if layer.graph.dtype(layer.x).kind in "iu" and not number.is_integer():
             raise ModelError(f"scalar {number} beside whole numbers is not supported")
         other = layers.scalar(layer.graph, number, layer.x)
-        return layer.graph.add(op, [other, layer.x] if reversed_ else [layer.x, other])
+        return layer.graph.add(op, [other, layer.x] if number_first else [layer.x, other])
 
     return taking(1, 1, convert)
 
@@ -93,9 +93,9 @@ _NUMBER_FIRST = {
 }
 
 ARITHMETIC: dict[str, Convert] = {
-    **{name: _binary(op) for op, names in _BINARY.items() for name in names},
-    **{name: _with_number(op) for op, names in _WITH_NUMBER.items() for name in names},
-    **{name: _with_number(op, reversed_=True) for op, names in _NUMBER_FIRST.items() for name in names},
+    **{name: convert for op, names in _BINARY.items() for convert in [_binary(op)] for name in names},
+    **{name: convert for op, names in _WITH_NUMBER.items() for convert in [_with_number(op)] for name in names},
+    **{name: convert for op, names in _NUMBER_FIRST.items() for convert in [_with_number(op, True)] for name in names},
     **dict.fromkeys(("add_n", "ElementWiseSum"), taking(1, None, _sum)),
     "square": taking(1, 1, _square),
     "mean": _reduce("ReduceMean"),

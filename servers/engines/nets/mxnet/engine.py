@@ -92,9 +92,7 @@ def _newest_params(symbol: Path) -> Path:
     alone = symbol.with_name(f"{prefix}.params")
     if alone.is_file():
         return alone
-    raise ModelError(
-        f"{symbol}: its weights are missing: no {prefix}-0000.params beside it; name it with option params"
-    )
+    raise ModelError(f"{symbol}: its weights are missing: no {prefix}-0000.params beside it; set option params")
 
 
 def _signature_beside(symbol: Path) -> tuple[TensorSpec, ...]:

@@ -5,9 +5,8 @@ The codes of Reshape: https://github.com/apache/mxnet/blob/1.9.1/src/operator/te
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from tensorwire.servers.engines.nets import layers
 from tensorwire.servers.engines.nets.arity import taking
@@ -73,24 +72,24 @@ def _decoded(codes: Sequence[int], layer: Layer, backwards: bool) -> tuple[int, 
         if code in (0, -2):
             found += part
         elif code == -3:
-            found.append(None if None in part else int(np.prod(part)))  # type: ignore[arg-type]
+            known = [size for size in part if size is not None]
+            found.append(-1 if len(known) < len(part) else math.prod(known))
         elif code == -4:
             found += _halves(part[0], next(left, 0), next(left, 0))
         else:
             found.append(code)
     if backwards:
         found.reverse()
-    free = sizes[0] is None
-    if free and found and found[0] is None:
-        found[0] = 0
-    if found.count(None) + found.count(-1) > 1:
+    # A batch of any size that stays where it was is ONNX's 0, any other open size its -1.
+    decoded = [0 if not axis and size is None else -1 if size is None else size for axis, size in enumerate(found)]
+    if decoded.count(-1) > 1:
         raise ModelError(f"shape {list(codes)} of {shape_of(sizes)} leaves more than one size open")
-    return tuple(-1 if size is None else size for size in found)
+    return tuple(decoded)
 
 
 def _halves(size: int | None, first: int, second: int) -> list[int | None]:
     if size is None:
-        return [first if first > 0 else None, second if second > 0 else None]
+        return [first if first > 0 else -1, second if second > 0 else -1]
     if first == -1 and second > 0:
         first = size // second
     elif second == -1 and first > 0:

@@ -13,7 +13,7 @@ from tensorwire.servers.engines.nets.files import naming, printable
 from tensorwire.servers.engines.nets.inputs import read_json
 from tensorwire.servers.model import ModelError
 
-__all__ = ["Attributes", "Node", "Source", "Symbol", "read_symbol"]
+__all__ = ["Attributes", "Node", "Source", "Symbol", "read_symbol", "symbol_of"]
 
 Source = tuple[int, int]
 """The number of a node, and which of its outputs."""
@@ -107,16 +107,21 @@ def read_symbol(path: Path) -> Symbol:
     """Read a symbol of any MXNet version. Raises ModelError: unreadable, not one, nodes that read later ones."""
     found = read_json(path)
     with naming(path):
-        if not isinstance(found, dict) or not isinstance(found.get("nodes"), list) or "heads" not in found:
-            raise ModelError("not an MXNet symbol: no nodes and heads in it")
-        entries = found["nodes"]
-        if not 0 < len(entries) <= _MOST_NODES:
-            raise ModelError(f"{len(entries)} nodes: a symbol has 1 to {_MOST_NODES:,}")
-        nodes = tuple(_node(number, entry) for number, entry in enumerate(entries))
-        heads = _sources(found["heads"], len(nodes), "heads")
-        if not heads:
-            raise ModelError("the symbol has no outputs")
-        return Symbol(nodes, heads)
+        return symbol_of(found)
+
+
+def symbol_of(found: Any) -> Symbol:
+    """The same of what is in the JSON. Raises ModelError."""
+    if not isinstance(found, dict) or not isinstance(found.get("nodes"), list) or "heads" not in found:
+        raise ModelError("not an MXNet symbol: no nodes and heads in it")
+    entries = found["nodes"]
+    if not 0 < len(entries) <= _MOST_NODES:
+        raise ModelError(f"{len(entries)} nodes: a symbol has 1 to {_MOST_NODES:,}")
+    nodes = tuple(_node(number, entry) for number, entry in enumerate(entries))
+    heads = _sources(found["heads"], len(nodes), "heads")
+    if not heads:
+        raise ModelError("the symbol has no outputs")
+    return Symbol(nodes, heads)
 
 
 def _node(number: int, entry: Any) -> Node:

@@ -152,14 +152,11 @@ def _up_sampling(layer: Layer) -> str:
 
 
 WINDOWS: dict[str, Convert] = {
-    "Convolution": taking(2, 3, _convolution),
-    "Convolution_v1": taking(2, 3, _convolution),
+    **dict.fromkeys(("Convolution", "Convolution_v1"), taking(2, 3, _convolution)),
     "Deconvolution": taking(2, 3, _deconvolution),
     "Pooling": taking(1, 1, _pooling),
     "FullyConnected": taking(2, 3, _fully_connected),
-    "BatchNorm": taking(5, 5, _batch_norm),
-    "BatchNorm_v1": taking(5, 5, _batch_norm),
-    "CuDNNBatchNorm": taking(5, 5, _batch_norm),
+    **dict.fromkeys(("BatchNorm", "BatchNorm_v1", "CuDNNBatchNorm"), taking(5, 5, _batch_norm)),
     "LRN": taking(1, 1, _lrn),
     "L2Normalization": taking(1, 1, _l2_normalization),
     "UpSampling": taking(1, 1, _up_sampling),
