@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
+from tensorwire.servers.engines.foreign import foreign_format
 from tensorwire.servers.model import Engine, Model, ModelError
 
 __all__ = ["GROUP", "engine_names", "find_engine", "is_reference", "load_model"]
@@ -47,6 +48,9 @@ def find_engine(path: Path, name: str | None = None) -> Engine:
             continue
         if engine.recognizes(path):
             return engine
+    foreign = foreign_format(path)
+    if foreign is not None:
+        raise ModelError(f"{path}: {foreign}")
     reason = f" ({'; '.join(broken)})" if broken else ""
     raise ModelError(f"{path}: not a format of a known engine ({known}){reason}; name one if it is")
 
