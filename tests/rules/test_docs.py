@@ -14,8 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import caffe2_nets
 import numpy as np
 import pytest
+from caffe2_families import FAMILIES
+from mxnet_families import FAMILIES as MXNET_FAMILIES
 
 from tensorwire.servers.embedded import DIGITS, heldout
 
@@ -49,7 +52,16 @@ class Session:
         (folder / "my_module.py").write_text("".join(re.findall(r"^```py\n(.*?)^```", python, re.M | re.S)))
         torch_page = (ROOT / "docs/pytorch.md").read_text()
         (folder / "net.py").write_text("".join(re.findall(r"^```py\n(.*?)^```", torch_page, re.M | re.S)))
+        self.write_legacy()
         np.save(folder / "rows.npy", np.arange(8, dtype=np.float32).reshape(2, 4))
+
+    def write_legacy(self) -> None:
+        """The networks of docs/legacy.md, small ones with random weights."""
+        caffe2 = FAMILIES["resnet"][0]()
+        caffe2_nets.write(self.folder / "resnet", caffe2.net("resnet"), caffe2.weights)
+        MXNET_FAMILIES["resnet"][0]().write(self.folder / "mxnet", "resnet")
+        (self.folder / "value_inputs.json").write_text('{"data": [1, [1, 3, 32, 32]]}')
+        np.save(self.folder / "image.npy", np.zeros((1, 3, 32, 32), np.float32))
 
     def local(self, text: str) -> str:
         for name, port in self.ports.items():
