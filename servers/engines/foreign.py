@@ -53,8 +53,8 @@ def _spark(folder: Path) -> str | None:
         return None
     name = kind[1].decode().rpartition(".")[2]
     return (
-        f"a {name[:80]} of Spark ML {version[1].decode()[:20]}, which is not supported; load it in Spark and convert it "
-        f"to ONNX with onnxmltools.convert_sparkml, {_FUNCTION}"
+        f"a {name[:80]} of Spark ML {version[1].decode()[:20]}, which is not supported; load it in Spark and convert "
+        f"it to ONNX with onnxmltools.convert_sparkml, {_FUNCTION}"
     )
 
 
