@@ -125,6 +125,19 @@ class Raises(nn.Module):
         return x
 
 
+class Allocates(nn.Module):
+    """As many dimensions as the input has elements, each as large as their sum."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.empty([int(x.sum().item())] * x.numel(), dtype=torch.float64)
+
+
+class CountsThreads(nn.Module):
+    def forward(self, x: torch.Tensor) -> int:
+        torch.ones(1 << 16).sum()  # the first parallel work of a thread takes over the number
+        return torch.get_num_threads()
+
+
 class Anything(nn.Module):
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         return torch.stack(tensors).sum(0)

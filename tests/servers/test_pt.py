@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="these models run on PyTorch")
 import ml_dtypes
 import torch
 from torch_models import (
+    Allocates,
     Anything,
     ConvNet,
     Dict,
@@ -218,6 +219,19 @@ def test_errors_over_the_wire(tmp_path: Path) -> None:
             client.infer({"x": x, "y": x})
         assert client.infer({"x": x[:0]})["output"].shape == (0,)
         assert np.isnan(client.infer({"x": np.float32([np.nan])})["output"]).all()
+
+
+def test_results_that_are_not_as_declared_and_memory_that_is_not_there(tmp_path: Path) -> None:
+    path = script(Allocates(), tmp_path / "m.pt")
+    with BackgroundServer(load(path, outputs="y:float64[3]")) as server, tw.Client(server.url) as client:
+        assert client.infer({"x": np.float32([3])})["y"].shape == (3,)
+        with pytest.raises(tw.RemoteError, match=r"output 'y'.*\[4\] float64.*\[3\] float64") as caught:
+            client.infer({"x": np.float32([4])})
+        assert caught.value.code == 500
+        with pytest.raises(tw.RemoteError, match=r"RuntimeError: .*can't allocate memory") as caught:
+            client.infer({"x": np.float32([1 << 24] * 2)})
+        assert caught.value.code == 500
+        assert client.infer({"x": np.float32([3])})["y"].shape == (3,)
 
 
 def test_concurrent_calls(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch", reason="these models run on PyTorch")
 
 import torch
-from torch_models import ConvNet, Dict, Identity, Recurrent, Scaled, export, script
+from torch_models import ConvNet, CountsThreads, Dict, Identity, Recurrent, Scaled, export, script
 
 import tensorwire as tw
 from tensorwire import TensorSpec
@@ -194,6 +194,20 @@ def test_threads_are_set_for_the_process_and_held_while_the_model_is_open(script
     assert torch.get_num_threads() == 1
     assert last.engine.endswith("1 thread)")
     last.close()
+
+
+def test_the_threads_are_those_of_the_servers_threads(tmp_path: Path, threads: int) -> None:
+    path = tmp_path / "m.pt"
+    torch.save(CountsThreads(), path)
+    model = load(path, allow_pickle=True, intra_op_num_threads=threads + 2)
+    with BackgroundServer(model) as server, tw.Client(server.url) as client:
+        assert client.infer({"x": np.zeros(1)})["output"] == threads + 2
+
+
+def test_without_pytorch_it_says_what_to_install(scripted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModelError, match=r"net.pt: PyTorch is not installed; run: pip install 'tensorwire\[torch\]'"):
+        load(scripted)
 
 
 def test_a_model_that_does_not_load_holds_no_threads(tmp_path: Path, scripted: Path, threads: int) -> None:

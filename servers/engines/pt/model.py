@@ -45,9 +45,10 @@ class TorchModel(Model):
         self._script_error: type[Exception] = torch.jit.Error
         self._owned = weights_of(program.forward)[1] if device.type == "cpu" else frozenset()
         # Inputs that the module writes to are copied for it. Where that cannot be told, arrays that must not be written
-        # to are copied until a call has shown that it does not.
-        self._written = set(program.written or ())
-        self._proven: set[str] | None = set() if program.written is None else None
+        # to are copied until a call has shown that it does not. Another device has copies anyway.
+        here = device.type == "cpu"
+        self._written = set(program.written or ()) if here else set()
+        self._proven: set[str] | None = set() if here and program.written is None else None
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
         """On a CPU inputs are read in place, and results are views of the tensors that the module returned; what cannot
