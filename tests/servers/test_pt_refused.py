@@ -337,3 +337,15 @@ def test_what_torch_writes_passes_the_guard(exported: Path) -> None:
 def test_expressions_that_are_none(text: str) -> None:
     with pytest.raises(Unsafe):
         check_program({"expr_str": text})
+
+
+def test_operators_that_are_written_as_pythons_pass_the_guard(tmp_path: Path) -> None:
+    class Bits(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            z = torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
+            return (x & y) | (x ^ y), x << 1, ~x, z
+
+    x, y = np.int64([5, 6]), np.int64([3, 3])
+    model = load(export(Bits(), tmp_path / "m.pt2", torch.tensor(x), torch.tensor(y)))
+    found = model.run("", {"x": x, "y": y}, ())
+    assert [v.tolist() for v in found.values()] == [((x & y) | (x ^ y)).tolist(), [10, 12], [-6, -7], [6, 7]]

@@ -25,7 +25,9 @@ __all__ = ["Unsafe", "check_archive", "check_program"]
 
 _NAME = re.compile(r"[\w.$:/+\-]*")
 _SPECIAL = re.compile(r"(^|\.)__\w+__(\.|$)")
-_OPERATOR = re.compile(r"torch\.ops\.(?!__)\w+\.(?!__)\w+(\.(?!__)\w+)?")
+_OPERATOR = re.compile(
+    r"torch\.ops\.((?!__)\w+\.(?!__)\w+|aten\.__(i?and|i?or|i?xor|i?lshift|i?rshift)__)(\.(?!__)\w+)?"
+)
 _NUMBERS = re.compile(r"math\.(?!_)\w+|torch\._?sym_\w+")
 _PYTHON = re.compile(
     r"_operator\.(abs|add|and_|ceil|eq|floordiv|ge|getitem|gt|index|is_|is_not|le|lshift|lt|matmul|mod|mul|ne|neg|not_|or_"
