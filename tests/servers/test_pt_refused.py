@@ -133,7 +133,7 @@ def test_truncated_files(tmp_path: Path, kind: str, part: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["script", "export"])
-def test_an_archive_without_its_weights(tmp_path: Path, kind: str) -> None:
+def test_an_archive_without_its_weights(tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "m.pt"
     if kind == "script":
         script(ConvNet(), path)
@@ -144,8 +144,10 @@ def test_an_archive_without_its_weights(tmp_path: Path, kind: str) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in entries.items():
             archive.writestr(name, data)
+    capfd.readouterr()
     with pytest.raises(ModelError, match="damaged, or cut short"):
         load(path)
+    assert capfd.readouterr().err == ""  # the error is told once
 
 
 def test_an_operator_that_is_missing_from_torchscript(tmp_path: Path) -> None:

@@ -28,12 +28,7 @@ def load_exported(path: Path, device: Any, tensors: CpuTensors, allow_pickle: bo
     try:
         if not allow_pickle:
             check_archive(path)
-        exported = _load(path)
-        if device.type != "cpu":
-            from torch.export.passes import move_to_device_pass
-
-            exported = move_to_device_pass(exported, device)
-        module = exported.module()
+        return _program(path, device, tensors)
     except Unsafe as error:
         raise ModelError(
             f"{path}: could run code of its maker's: {error}; if you trust the file, allow it with --allow-pickle"
@@ -42,6 +37,17 @@ def load_exported(path: Path, device: Any, tensors: CpuTensors, allow_pickle: bo
         raise ModelError(f"{path}: {error}") from None
     except Exception as error:
         raise ModelError(f"{path}: {_load_failure(error, torch.__version__)}") from error
+
+
+def _program(path: Path, device: Any, tensors: CpuTensors) -> Program:
+    import torch
+
+    exported = _load(path)
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        exported = move_to_device_pass(exported, device)
+    module = exported.module()
     takes, fixed = _inputs(exported, tensors)
     keys = exported.graph_signature.user_inputs
     in_spec = exported.call_spec.in_spec
@@ -149,17 +155,15 @@ def _load(path: Path) -> Any:
 
     overheard = _Overheard()
     logger = logging.getLogger("torch.export")
-    propagate = logger.propagate
-    logger.addHandler(overheard)
-    logger.propagate = False
+    handlers, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [overheard], False
     try:
         with path.open("rb") as file:
             return torch.export.load(file)
     except Exception as error:
         raise overheard.error or error from None
     finally:
-        logger.propagate = propagate
-        logger.removeHandler(overheard)
+        logger.handlers, logger.propagate = handlers, propagate
 
 
 def _load_failure(error: Exception, version: str) -> str:
