@@ -119,6 +119,12 @@ def test_a_provider_that_the_build_lacks_names_the_line_that_brings_it(monkeypat
     check_built([Provider("CPUExecutionProvider")], here, "1.31.1")
 
 
+def test_all_builds_are_uninstalled_before_another_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "_installed", lambda name: name in ("onnxruntime", "onnxruntime-openvino"))
+    with pytest.raises(ModelError, match="pip uninstall -y onnxruntime onnxruntime-openvino && pip install 'tensorw"):
+        check_built([Provider("CUDAExecutionProvider")], ["OpenVINOExecutionProvider", "CPUExecutionProvider"], "1.24")
+
+
 def test_builds_are_named_by_their_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
     for installed, text in (
         ((), "onnxruntime"),

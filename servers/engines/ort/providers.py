@@ -84,7 +84,8 @@ def check_built(wanted: Sequence[Provider], available: Sequence[str], runtime: s
             raise ModelError(f"{text}; no package on PyPI brings it, ONNX Runtime has to be built with it")
         line = "'tensorwire[onnx-gpu]'" if home == "onnxruntime-gpu" else home
         raise ModelError(
-            f"{text}; run: pip uninstall -y {build} && pip install {line} (never two builds of ONNX Runtime together)"
+            f"{text}; run: pip uninstall -y {' '.join(_builds_here())} && pip install {line} (never two builds of ONNX "
+            "Runtime together)"
         )
 
 
@@ -107,8 +108,11 @@ def device_of(providers: Sequence[Provider]) -> str:
 
 def installed_build() -> str:
     """The distribution that ONNX Runtime came with, several joined by ' and '."""
-    found = [name for name in ("onnxruntime", *_BUILDS) if _installed(name)]
-    return " and ".join(found) or "onnxruntime"
+    return " and ".join(_builds_here())
+
+
+def _builds_here() -> list[str]:
+    return [name for name in ("onnxruntime", *_BUILDS) if _installed(name)] or ["onnxruntime"]
 
 
 def _installed(name: str) -> bool:

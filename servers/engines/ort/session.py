@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from tensorwire.servers.engines.options import Options
 from tensorwire.servers.engines.ort.facts import OnnxFile
-from tensorwire.servers.engines.ort.providers import Provider
+from tensorwire.servers.engines.ort.providers import Provider, device_of
 from tensorwire.servers.model import ModelError
 
 __all__ = ["CONTRIB", "add_contrib", "open_session", "session_options"]
@@ -76,8 +78,10 @@ def open_session(source: Path | bytes, options: Any, providers: list[Provider]) 
     """Raises what ONNX Runtime raises. The session may run without some of the providers: ask ``get_providers``."""
     import onnxruntime as ort
 
-    if any(provider.name != "CPUExecutionProvider" for provider in providers) and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN from the nvidia packages, where they are installed
+    if any(device_of([provider]) != "cpu" for provider in providers) and hasattr(ort, "preload_dlls"):
+        # CUDA and cuDNN from the nvidia packages, where they are installed. It prints what it does not find.
+        with redirect_stdout(sys.stderr):
+            ort.preload_dlls()
     return ort.InferenceSession(
         source if isinstance(source, bytes) else str(source),
         options,
