@@ -93,7 +93,7 @@ class Session:
         words = shlex.split(self.local(line), comments=True)
         if not words or words[0] == "make":
             return  # the two commands of the README are what CI and this suite run by
-        if words[:2] == ["tensorwire", "serve"]:
+        if words[:2] == ["tensorwire", "serve"] or words[0] == "tensorwire-onnx":
             if "--listen" not in words:
                 words += ["--listen", f"127.0.0.1:{self.ports['9000']}"]
             self.serve(words, self.ports["9000"])

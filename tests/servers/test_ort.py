@@ -289,6 +289,40 @@ def test_a_closed_model_refuses(tmp_path: Path) -> None:
     assert caught.value.code == 503
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"x": X, "more": X}, "unknown input 'more'"),
+        ({}, "no input came"),
+        ({"x": X[0]}, r"shape \[3\] float32 came, expected \[-1, 3\]"),
+        ({"x": np.array([["1", "2", "3"]], object)}, "string came, expected .* float32"),
+        ({"x": X.astype(np.float64)}, "float64 came, expected .* float32"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_and_the_next_one_served(
+    tmp_path: Path, inputs: Any, message: str
+) -> None:
+    import asyncio
+
+    path = save(
+        tmp_path, [("Relu", ["x"], ["y"])], [tensor("x", FLOAT, ("n", 3))], [tensor("y", FLOAT, ("n", 3))]
+    )
+
+    async def main() -> None:
+        service = Service([open_model(path)])
+        try:
+            with pytest.raises(RequestError, match=message) as caught:
+                await service.infer(Request(inputs))
+            assert caught.value.code == 400
+            for x in (X, X[:0], np.full((1, 3), np.nan, np.float32)):
+                found = (await service.infer(Request({"x": x}))).outputs["y"]
+                np.testing.assert_array_equal(found, x)
+        finally:
+            service.close()
+
+    asyncio.run(main())
+
+
 def test_the_embedded_model_reads_digits_through_the_service() -> None:
     import asyncio
 
