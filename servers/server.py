@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +15,9 @@ from functools import partial
 from typing import Any
 
 from tensorwire._budget import Budget
+from tensorwire._memory import pool_trim
 from tensorwire._net import Connection
+from tensorwire.servers.acceptor import TlsAcceptor
 from tensorwire.servers.address import BACKLOG, Listener, listen, parse_address
 from tensorwire.servers.fronts.graphpipe import WireHandler
 from tensorwire.servers.fronts.handover import HandOver
@@ -57,6 +60,7 @@ class App:
         self._context = tls.context() if tls is not None else None
         self._socket_mode = socket_mode
         self._head_timeout = limits.head_timeout
+        self._pool_idle = limits.pool_idle
         self._drain_timeout = drain_timeout
         self.budget = Budget(limits.memory_limit, limits.max_waiting)
         self._pages = HandOver(make_pages(service, self, limits, self.budget), limits, self._check_quiet)
@@ -64,7 +68,7 @@ class App:
             service, limits, self.budget, self._pages.hand_over, self._check_quiet, self._pages.__len__
         )
         self._listeners: list[Listener] = []
-        self._servers: list[asyncio.AbstractServer] = []
+        self._servers: list[asyncio.AbstractServer | TlsAcceptor[Connection]] = []
         self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle
         self._quiet = asyncio.Event()
@@ -85,6 +89,11 @@ class App:
     def open_connections(self) -> int:
         return len(self._handler.connections) + len(self._pages)
 
+    @property
+    def handshakes(self) -> int:
+        """Connections whose TLS is still being agreed on."""
+        return len(self._handler.agreeing)
+
     async def start(self) -> None:
         """Listen on every address; raises ListenError, with nothing left listening and the service closed."""
         self._loop = loop = asyncio.get_running_loop()
@@ -101,26 +110,27 @@ class App:
             raise
         self._sweep()
 
-    async def _open(self, listener: Listener) -> asyncio.AbstractServer:
+    async def _open(self, listener: Listener) -> asyncio.AbstractServer | TlsAcceptor[Connection]:
         """Accept connections. The server gets a duplicate of the socket, so that it can be closed and the port not."""
         loop, sock = self._loop, listener.sock.dup()
+        if self._tls is not None and not listener.unix:
+            handler = self._handler
+            return TlsAcceptor(sock, self._current_context, handler.accepted, handler.agreed, self._head_timeout)
         # The loop listens once more, with a backlog of 100 unless told.
         if listener.unix:
             # Since 3.13 the loop would remove the socket's file when it closes; `Listener` knows whose the file is.
             keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
             return await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG, **keep)
-        return await loop.create_server(
-            self._connection,
-            sock=sock,
-            backlog=BACKLOG,
-            ssl=self._context,
-            ssl_handshake_timeout=None if self._context is None else self._head_timeout,
-        )
+        return await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
+
+    def _current_context(self) -> ssl.SSLContext:
+        assert self._context is not None
+        return self._context
 
     async def reload(self) -> bool:
         """Read the certificates again, for connections to come; False, with the reason logged, when that fails.
 
-        Those that are open keep theirs, and none is refused meanwhile.
+        Those that are open keep theirs.
         """
         if self._tls is None or not self.ready:
             return False
@@ -129,10 +139,6 @@ class App:
         except TlsError as error:
             _log.error("the certificates stay as they are: %s", error)
             return False
-        for i, listener in enumerate(self._listeners):
-            if not listener.unix:
-                before, self._servers[i] = self._servers[i], await self._open(listener)
-                before.close()
         _log.info("certificates read again")
         return True
 
@@ -158,6 +164,9 @@ class App:
         for connection in list(self._handler.connections):
             connection.abort()
         self._pages.abort()
+        for server in self._servers:
+            if isinstance(server, TlsAcceptor):
+                server.abort()
         # The transports tell their protocols in the next turn of the loop.
         await asyncio.sleep(0)
         self._timer.cancel()
@@ -227,6 +236,7 @@ class App:
 
     def _sweep(self) -> None:
         self.expire(self._loop.time())
+        pool_trim(self._pool_idle)
         if self._stopping:
             # Those that were accepted after the first round; by now they have sent a request, or are idle.
             self._drain_connections()

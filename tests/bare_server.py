@@ -31,6 +31,7 @@ class Echo:
     max_head = 2048
     head_timeout = 5.0
     body_timeout = 5.0
+    min_rate = 1000
     idle_timeout = 60.0
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -54,6 +55,10 @@ class Raw:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.sock.close()
+
+    def readable(self, seconds: float) -> bool:
+        """Whether something came within so many seconds (of a plain connection)."""
+        return bool(self._buffer) or bool(select.select([self.sock], [], [], seconds)[0])
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)

@@ -11,6 +11,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from libc.stdint cimport uint8_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memmove
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from tensorwire._c cimport (
     MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap,
@@ -29,6 +30,7 @@ cdef struct Block:
     uint8_t *data
     size_t capacity
     unlock_pages unlock
+    double since                # when it was given back
 
 cdef Block[POOL_SLOTS] pool     # oldest first
 cdef int pool_count = 0
@@ -111,6 +113,12 @@ cdef void free_block(uint8_t *data, size_t capacity, unlock_pages unlock) noexce
     munmap(data, capacity)
 
 
+cdef double monotonic() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
 cdef void pool_remove(int i) noexcept:
     global pool_count, pool_bytes
     pool_bytes -= pool[i].capacity
@@ -154,6 +162,7 @@ cdef void pool_give(uint8_t *data, size_t capacity, unlock_pages unlock) noexcep
     pool[pool_count].data = data
     pool[pool_count].capacity = capacity
     pool[pool_count].unlock = unlock
+    pool[pool_count].since = monotonic()
     pool_count += 1
     pool_bytes += capacity
 
@@ -318,8 +327,15 @@ def page_lock(uintptr_t lock, uintptr_t unlock):
         pool_evict(0)
 
 
-def pool_trim():
-    """Give every block that waits in the pool back to the system; returns the bytes given back."""
-    before = pool_bytes
-    pool_evict(0)
-    return before
+def pool_trim(double unused=0.0):
+    """Give blocks back to the system that have waited in the pool for ``unused`` seconds or longer, by default all;
+    returns the bytes given back."""
+    cdef double before = monotonic() - unused
+    cdef size_t given = 0
+    cdef Block oldest
+    while pool_count and pool[0].since <= before:
+        oldest = pool[0]
+        pool_remove(0)
+        given += oldest.capacity
+        free_block(oldest.data, oldest.capacity, oldest.unlock)
+    return given

@@ -22,6 +22,7 @@ from libc.string cimport memcpy, memmove
 
 from tensorwire._budget cimport Budget
 from tensorwire._c cimport memmem
+from tensorwire._pace cimport Pace
 from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
 from tensorwire._head cimport Head
@@ -61,6 +62,8 @@ cdef class _Connection(Link):
     cdef double quiet_since
     cdef double head_since          # when expire() first saw the head at hand incomplete; 0: no such head
     cdef Py_ssize_t unsent
+    cdef Pace coming                # of the body at hand
+    cdef Pace going                 # of the last answer
 
     def __init__(self, handler):
         self.handler = handler
@@ -68,6 +71,8 @@ cdef class _Connection(Link):
         self.state = HEAD
         self.head = bytearray(handler.max_head)
         self.parsed = Head()
+        self.coming = Pace(handler.body_timeout, handler.min_rate)
+        self.going = Pace(handler.body_timeout, handler.min_rate)
         self.active = True
 
     def connection_made(self, transport):
@@ -202,6 +207,7 @@ cdef class _Connection(Link):
             self.dispatch()
             return True
         self.state = BODY
+        self.coming.begin()
         if self.parsed.expects and take == 0:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return False
@@ -291,6 +297,7 @@ cdef class _Connection(Link):
     cdef int send(self, int status, Frame frame) except -1:
         cdef bytes head = response_head(status, frame.nbytes, self.keep_alive, self.parsed.old_http)
         cdef list buffers = frame.buffers
+        self.going.begin()
         if frame.nbytes > JOINED_NBYTES:
             self.transport.writelines([head, *buffers])
         elif len(buffers) == 1:
@@ -335,6 +342,11 @@ cdef class _Connection(Link):
             self.active = False
             self.unsent = unsent
             self.quiet_since = now
+            if self.going.left_too_long(now, unsent):
+                self.transport.abort()
+            elif self.state == BODY and self.coming.too_slow(now, self.received):
+                self.refuse(408, f"the body comes at less than {self.handler.min_rate:,} bytes a second: "
+                                 f"{self.received:,} of {self.exchange.body_nbytes:,} have come")
             return
         cdef double quiet = now - self.quiet_since
         if unsent:

@@ -122,6 +122,12 @@ def serve(
     body_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time without progress of a body, or of an answer being read.")
     ] = 60.0,
+    min_rate: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE", help="Bytes a second of a body, or of an answer being read, after --body-timeout. 0: any."
+        ),
+    ] = "16KiB",
     idle_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time that a connection may wait for its next request.")
     ] = 75.0,
@@ -201,6 +207,7 @@ def serve(
         max_queue=max_queue,
         head_timeout=_seconds(head_timeout, "--head-timeout"),
         body_timeout=_seconds(body_timeout, "--body-timeout"),
+        min_rate=0 if min_rate == "0" else parse_size(min_rate, "--min-rate"),
         idle_timeout=_seconds(idle_timeout, "--idle-timeout"),
         request_timeout=None if request_timeout is None else _seconds(request_timeout, "--request-timeout"),
         drain_timeout=drain_timeout,

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope
 from tensorwire import Chunk
 from tensorwire._budget import Budget
 from tensorwire._memory import budgeted
+from tensorwire._pace import Pace
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.wire import busy, over_limit
 from tensorwire.servers.model import RequestError
@@ -32,8 +33,10 @@ class BodyReader:
             return await self._announced(announced, receive)
         pieces: list[bytes] = []
         taken = 0
+        pace = Pace(self._timeout, self._limits.min_rate)
         try:
             while (piece := await self._next(receive)) is not None:
+                self._check_pace(pace, taken)
                 self._check_size(taken + len(piece[0]))
                 # No waiting here: bodies that each hold a part of the budget could wait for each other.
                 if not self._budget.take(len(piece[0])):
@@ -56,7 +59,9 @@ class BodyReader:
         chunk = await self._room(nbytes)
         view = memoryview(chunk)
         at = 0
+        pace = Pace(self._timeout, self._limits.min_rate)
         while (piece := await self._next(receive)) is not None:
+            self._check_pace(pace, at)
             view[at : at + len(piece[0])] = piece[0]
             at += len(piece[0])
             if not piece[1]:
@@ -104,6 +109,11 @@ class BodyReader:
         if chunk is None:
             raise busy(budget)
         return chunk
+
+    def _check_pace(self, pace: Pace, taken: int) -> None:
+        if pace.too_slow(asyncio.get_running_loop().time(), taken):
+            rate = self._limits.min_rate
+            raise RequestError(408, f"the body comes at less than {rate:,} bytes a second: {taken:,} have come")
 
     def _check_size(self, nbytes: int) -> None:
         if nbytes > self._limits.largest_body:

@@ -52,8 +52,10 @@ class WireHandler:
         self.max_head = limits.max_head
         self.head_timeout = limits.head_timeout
         self.body_timeout = limits.body_timeout
+        self.min_rate = limits.min_rate
         self.idle_timeout = limits.idle_timeout
         self.connections: set[Connection] = set()
+        self.agreeing: set[Connection] = set()
         self._turned_away: set[Connection] = set()
         self.hand_over = hand_over
         self.claims = is_wire
@@ -91,9 +93,26 @@ class WireHandler:
             reason = over_limit(exchange.body_nbytes, self._limits)
         return error_frame(status, reason)
 
+    def accepted(self) -> Connection | None:
+        """A connection that will be ``connected`` once TLS is agreed on; None when too many are open to tell one so."""
+        if self._served() >= self._limits.max_connections + _MOST_REFUSALS:
+            return None
+        connection = Connection(self)
+        self.agreeing.add(connection)
+        return connection
+
+    def agreed(self, connection: Connection) -> None:
+        """The handshake of an accepted connection has ended; ``connected`` was called if it ended well."""
+        self.agreeing.discard(connection)
+
+    def _served(self) -> int:
+        """Connections open, but for those that are turned away."""
+        return len(self.connections) + len(self.agreeing) - len(self._turned_away) + self._handed_over()
+
     def connected(self, connection: Connection) -> None:
+        self.agreeing.discard(connection)
         self.connections.add(connection)
-        served = len(self.connections) - len(self._turned_away) + self._handed_over()
+        served = self._served()
         if served <= self._limits.max_connections:
             return
         if len(self._turned_away) < _MOST_REFUSALS:

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tensorwire import __version__
+from tensorwire._pace import Pace
 from tensorwire.servers.fronts.limits import Limits
 
 __all__ = ["HandOver"]
@@ -91,6 +92,7 @@ class PageProtocol(HttpToolsProtocol):
         self._head_began = self.loop.time()
         self._closed = closed
         self._at_head = True
+        self._pace = Pace(limits.body_timeout, limits.min_rate)
 
     def on_url(self, url: bytes) -> None:
         self._count_head(len(url))
@@ -114,6 +116,7 @@ class PageProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._at_head = True
+        self._pace.begin()
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -133,7 +136,9 @@ class PageProtocol(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         between = self.cycle is None or self.cycle.response_complete
-        if between and self.timeout_keep_alive_task is None and now - self._head_began > self._head_timeout:
+        at_head = between and self.timeout_keep_alive_task is None
+        dawdles = at_head and now - self._head_began > self._head_timeout
+        if dawdles or self._pace.left_too_long(now, self.transport.get_write_buffer_size()):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -35,27 +35,34 @@ class Limits:
     Of each connection: ``max_body``: bytes of a request's body. ``max_head``: bytes of a request's head.
     ``head_timeout``: seconds from the first byte of a head to its last, and for TLS to be agreed on.
     ``body_timeout``: seconds in which a body must get further, and the client take more of an answer.
-    ``idle_timeout``: seconds that a connection may wait for its next request.
+    ``min_rate``: bytes a second that a body must come at, and an answer be taken at, once ``body_timeout`` has passed:
+    one byte now and then is progress, and would hold memory for hours. ``idle_timeout``: seconds that a connection may
+    wait for its next request.
 
     Of all together: ``memory_limit``: bytes of request bodies in memory; bodies beyond it wait unread, for at most
     ``body_timeout``. ``max_waiting``: how many of them may; more are refused. ``max_connections``: open at a time.
+    ``pool_idle``: seconds after which memory that was freed, and is kept warm for the next bodies, goes back to the
+    system.
 
-    Raises ValueError for one that is not above 0 (``max_waiting`` may be 0).
+    Raises ValueError for one that is not above 0 (``max_waiting`` may be 0, and ``min_rate``: any pace will do).
     """
 
     max_body: int = 512 << 20
     max_head: int = 16 << 10
     head_timeout: float = 20.0
     body_timeout: float = 60.0
+    min_rate: int = 16 << 10
     idle_timeout: float = 75.0
     memory_limit: int = field(default_factory=default_memory_limit)
     max_waiting: int = 256
     max_connections: int = field(default_factory=default_max_connections)
+    # Fresh memory for 77 MB costs 15 ms once; what a busy hour left behind is missed by others on the machine for days.
+    pool_idle: float = 30.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if not (value > 0 or (name == "max_waiting" and value == 0)):
+            if not (value > 0 or (name in ("max_waiting", "min_rate") and value == 0)):
                 raise ValueError(f"{name} must be above 0, is {value}")
 
     @property

@@ -21,6 +21,7 @@ class Handler(Protocol):
     max_head: int
     head_timeout: float
     body_timeout: float
+    min_rate: int
     idle_timeout: float
     budget: Budget
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import time
 
 from tensorwire._decode import decode
 from tensorwire._exchange import Answer
@@ -10,7 +11,7 @@ from tensorwire._memory import Chunk
 from tensorwire._messages import Metadata, Response, Status
 from tensorwire.errors import DecodeError, RemoteError
 
-__all__ = ["metadata_in", "response_in"]
+__all__ = ["metadata_in", "response_in", "retry_seconds"]
 
 
 def response_in(answer: Answer, server: str, read: Callable[[Chunk], Response] | None = None) -> Response:
@@ -55,9 +56,27 @@ def _refusal(answer: Answer) -> RemoteError:
         start = bytes(memoryview(answer.body)[:1024]).decode("utf-8", "replace").strip()
         line = start.splitlines()[0].strip() if start else ""
         refusal = RemoteError(answer.status, line or answer.reason or f"HTTP status {answer.status}", answer.status)
-    if answer.retry_after.isdigit():
-        refusal.retry_after = float(answer.retry_after)
+    refusal.retry_after = retry_seconds(answer.retry_after)
     return refusal
+
+
+def retry_seconds(value: bytes) -> float | None:
+    """What a Retry-After field asks for: seconds, or until a date (0 when it has passed); None for neither.
+
+    https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3
+    """
+    if value.isdigit():
+        return float(value)
+    if not value:
+        return None
+    from email.utils import mktime_tz, parsedate_tz
+
+    # An obsolete date has no zone and means UTC, as the others do.
+    date = parsedate_tz(value.decode("latin-1"))
+    try:
+        return None if date is None else max(0.0, mktime_tz((*date[:9], date[9] or 0)) - time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _remote_error(errors: Sequence[Status], status: int) -> RemoteError:

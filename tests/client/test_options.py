@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from scripted import Start, answer, play, read_head, read_request, resets, sends, until_closed
 
 import tensorwire as tw
+from tensorwire._result import retry_seconds
 
 Connect = Callable[..., Any]
 OK = answer(bytes(tw.encode(tw.Response({"y": np.ones(2)}))))
@@ -106,6 +108,39 @@ def test_infer_is_sent_again_when_asked_to(connect: Connect, start: Start) -> No
     assert server.accepted == 4
 
 
+def test_retry_after_as_a_date(connect: Connect, start: Start) -> None:
+    past = answer(b"", "503 Service Unavailable", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT")
+    soon = formatdate(time.time() + 20, usegmt=True)
+    server = start(sends(past), sends(OK), sends(answer(b"", "503 Service Unavailable", f"Retry-After: {soon}")))
+    with connect(server.url, retries=1) as client:
+        assert client.infer({"x": 1.0})["y"].sum() == 2
+    with connect(server.url) as client, pytest.raises(tw.RemoteError) as refused:
+        client.infer({"x": 1.0})
+    assert refused.value.retry_after is not None
+    assert 0 < refused.value.retry_after <= 20
+    assert server.accepted == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"", None),
+        (b"0", 0.0),
+        (b"17", 17.0),
+        (b"-1", None),
+        (b"1e3", None),
+        (b"soon", None),
+        (b"Wed, 21 Foo 2015 07:28:00 GMT", None),
+        (b"\xff\x00", None),
+        (b"Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        (b"Wednesday, 21-Oct-15 07:28:00 GMT", 0.0),  # the obsolete forms that RFC 9110 wants understood
+        (b"Wed Oct 21 07:28:00 2015", 0.0),
+    ],
+)
+def test_what_retry_after_says(value: bytes, seconds: float | None) -> None:
+    assert retry_seconds(value) == seconds
+
+
 def test_infer_is_not_sent_again_otherwise(connect: Connect, start: Start) -> None:
     server = start(sends(b""), sends(BUSY), sends(OK))
     with connect(server.url) as client:
@@ -131,7 +166,8 @@ def test_metadata_is_sent_again_in_any_case(connect: Connect, start: Start) -> N
         answer(b"", "500 Internal Server Error", "Retry-After: 0"),
         answer(b"", "503 Service Unavailable"),
         answer(b"", "503 Service Unavailable", "Retry-After: 3600"),
-        answer(b"", "503 Service Unavailable", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT"),
+        answer(b"", "503 Service Unavailable", "Retry-After: Fri, 31 Dec 2199 23:59:59 GMT"),
+        answer(b"", "503 Service Unavailable", "Retry-After: soon"),
     ],
 )
 def test_what_is_not_safe_or_not_soon_is_not_sent_again(connect: Connect, start: Start, data: bytes) -> None:

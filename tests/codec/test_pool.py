@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -87,3 +88,18 @@ def test_limits_are_numbers_from_0_up() -> None:
     tw.pool_limit(0)
     tw.Chunk(4 * MIB)
     assert waiting() == (0, 0)
+
+
+def test_blocks_that_have_waited_long_enough_are_given_back() -> None:
+    del (chunks := [tw.Chunk(4 * MIB), tw.Chunk(8 * MIB)])[:]
+    assert chunks == []
+    assert tw.pool_trim(3600) == 0
+    assert waiting() == (2, 12 * MIB)
+    before = tw.pool_stats()["live_chunks"]
+    young = tw.Chunk(8 * MIB)
+    time.sleep(0.05)
+    del young
+    assert tw.pool_trim(0.05) == 4 * MIB  # what came back just now stays
+    assert waiting() == (1, 8 * MIB)
+    assert tw.pool_trim() == 8 * MIB
+    assert tw.pool_stats()["live_chunks"] == before

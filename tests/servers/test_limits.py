@@ -12,6 +12,7 @@ from rawhttp import Raw, chunked, post
 from waiting import Gate, on_loop, wait_until
 
 import tensorwire as tw
+from tensorwire._pace import Pace
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines.echo import EchoModel
 from tensorwire.servers.fronts.limits import Limits
@@ -166,3 +167,74 @@ def test_client_that_does_not_read_its_answer_is_given_up() -> None:
         wait_until(lambda: server.app.budget.used == 0)
     gc.collect()
     assert tw.pool_stats()["live_chunks"] == before
+
+
+def test_idle_server_gives_its_memory_back() -> None:
+    body = bytes(tw.encode(tw.Request({"x": np.zeros(8 << 20, np.uint8)})))
+    with BackgroundServer(EchoModel(), pool_idle=0.05) as server:
+        with Raw(server.url) as raw:
+            raw.send(post(body))
+            assert raw.answer().status == 200
+        wait_until(lambda: server.app.budget.used == 0)
+        wait_until(lambda: tw.pool_stats()["pooled_bytes"] == 0)
+        assert server.app.service.requests == 1
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+@pytest.mark.parametrize("way", [post, chunked], ids=["length", "chunked"])
+def test_body_that_trickles_is_given_up(way: Callable[[bytes], bytes], handed_over: bool) -> None:
+    """Each byte is progress, but at this pace the whole would take for ever."""
+    with BackgroundServer(EchoModel(), body_timeout=0.3, min_rate=10_000) as server, Raw(server.url) as raw:
+        if handed_over:
+            raw.get("/healthz")
+        message = way(bytes(1_000_000))
+        raw.send(message[:200])
+        sent = 200
+        while not raw.readable(0.02):
+            raw.send(message[sent : sent + 1])
+            sent += 1
+        answer = raw.answer()
+        assert answer.status == 408
+        assert "less than 10,000 bytes a second" in error(answer.body)
+        assert raw.at_end()
+        wait_until(lambda: server.app.budget.used == 0)
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_answer_that_is_taken_in_drips_is_given_up(handed_over: bool) -> None:
+    body = bytes(tw.encode(tw.Request({"x": np.zeros(32 << 20, np.uint8)})))
+    with BackgroundServer(EchoModel(), body_timeout=5, min_rate=1 << 20) as server, Raw(server.url) as raw:
+        if handed_over:
+            raw.get("/healthz")
+        raw.send(post(body))
+        wait_until(lambda: server.app.service.requests == 1)
+        now = server.loop.time()
+
+        def given_up() -> bool:
+            nonlocal now
+            now += 1
+            if server.app.open_connections:
+                raw.sock.recv(4096)  # progress, once a second of the server's clock
+            on_loop(server.loop, partial(server.app.expire, now))
+            return server.app.open_connections == 0
+
+        wait_until(given_up)
+        wait_until(lambda: server.app.budget.used == 0)
+        assert now < server.loop.time() + 60
+
+
+def test_pace() -> None:
+    pace = Pace(10, 100)
+    assert [pace.too_slow(now, moved) for now, moved in ((5, 0), (15, 0), (16, 99), (16, 100), (25, 999))] == [
+        *(False, False, True),
+        *(False, True),
+    ]
+    pace.begin()
+    assert not pace.too_slow(1000, 0)
+    assert not Pace(10, 0).too_slow(1e9, 0)
+    backlog = Pace(10, 100)
+    looks = [(1, 5000), (11, 5000), (12, 4900), (13, 4700), (14, 6000), (15, 5900), (17, 5899)]
+    assert [backlog.left_too_long(*look) for look in looks] == [False] * 6 + [True]
+    assert not backlog.left_too_long(18, 0)  # all is taken: the next answer starts anew
+    assert not backlog.left_too_long(19, 10)
+    assert not backlog.left_too_long(28, 10)

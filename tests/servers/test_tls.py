@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import functools
 import logging
 import signal
 import socket
@@ -9,15 +12,18 @@ import ssl
 from asyncio import run_coroutine_threadsafe
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from certificates import Authority, client_context
 from processes import Start, first_line
 from rawhttp import Raw, chunked, post
 from waiting import PATIENCE, Gate, wait_until
 
 import tensorwire as tw
+from tensorwire.servers.acceptor import TlsAcceptor
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines.echo import EchoModel
 from tensorwire.servers.tls import TlsError, TlsFiles
@@ -216,3 +222,75 @@ def test_bad_files(authority: Authority, tmp_path: Path, caplog: pytest.LogCaptu
             files.context()
     with pytest.raises(ValueError, match="of no use without tls_cert"):
         BackgroundServer(EchoModel(), tls_key=key)
+
+
+def test_handshakes_count_as_connections(authority: Authority) -> None:
+    cert, key = authority.issue("crowded")
+    context = client_context(authority)
+    with BackgroundServer(EchoModel(), tls_cert=cert, tls_key=key, max_connections=2) as server:
+        silent = [Raw(server.url) for _ in range(2)]
+        wait_until(lambda: server.app.handshakes == 2)
+        with Raw(server.url, context) as raw:
+            answer = raw.answer()
+            assert (answer.status, answer.fields["retry-after"]) == (503, "1")
+            assert b"2 connections are open" in answer.body
+            assert raw.at_end()
+        for raw in silent:
+            raw.sock.close()
+        wait_until(lambda: server.app.handshakes == 0)
+        with Raw(server.url, context) as raw:
+            assert raw.post(BODY).status == 200
+
+
+def test_a_flood_of_handshakes_is_dropped(authority: Authority) -> None:
+    cert, key = authority.issue("flooded")
+    with BackgroundServer(EchoModel(), tls_cert=cert, tls_key=key, max_connections=2, head_timeout=1) as server:
+        flood = [Raw(server.url) for _ in range(200)]
+        # 2, and as many as may be told that they are too many; nothing is sent to those beyond.
+        wait_until(lambda: server.app.handshakes == 130)
+        assert [raw.sock.recv(1) for raw in flood[130:]] == [b""] * 70
+        wait_until(lambda: server.app.handshakes == 0)  # --head-timeout
+        with Raw(server.url, client_context(authority)) as raw:
+            assert raw.post(BODY).status == 200
+        for raw in flood:
+            raw.sock.close()
+
+
+def test_descriptors_exhausted_and_freed_again(authority: Authority) -> None:
+    class Exhausted(socket.socket):
+        refused = 0
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            if self.refused < 2:
+                self.refused += 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    context = TlsFiles(*authority.issue("exhausted")).context()
+
+    async def serve(listener: Exhausted) -> bytes:
+        ended: list[asyncio.Protocol] = []
+        acceptor = TlsAcceptor(listener, lambda: context, Hello, ended.append, 5)
+        peer = functools.partial(asyncio.to_thread, greeting, listener.getsockname(), client_context(authority))
+        said = await peer()
+        assert len(ended) == 1
+        acceptor.close()
+        return said
+
+    for run in (asyncio.run, uvloop.run):
+        with Exhausted() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            assert run(serve(listener)) == b"hello"
+            assert listener.refused == 2
+
+
+class Hello(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.write(b"hello")  # type: ignore[attr-defined]
+        transport.close()
+
+
+def greeting(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
+    with Raw(f"http://{address[0]}:{address[1]}", context) as raw:
+        return raw.sock.recv(100)
