@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from tensorwire._limit import TimeLimit
+from tensorwire._proxy import Proxy, ProxyOption, find_proxy
 from tensorwire._version import __version__
 from tensorwire.errors import ConnectionLost, DeadlineExceeded
 
@@ -38,6 +39,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as ISO 8859-1
 # Over loopback a queue that a core's cache holds is faster than the megabytes that the kernel would grow it to:
 # bench/NOTES.md has the measurements.
 _LOOPBACK_SNDBUF = 384 << 10
+PROXY_PIECE = 4096  # bytes of a proxy's answer read at once
 _FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
@@ -54,23 +56,39 @@ class Address:
 
     The path and query of an http(s) URL are the request's target. A unix URL names the socket's file
     (``unix:///run/model.sock``, percent-escapes decoded) and its target is "/". ``text`` is what errors call
-    the server. Raises ValueError for another scheme, a missing host or path, or credentials in the URL.
+    the server. ``proxy`` is on the way to it: its requests' target is the whole URL, or with TLS a tunnel is made.
+    Raises ValueError for another scheme, a missing host or path, credentials in the URL, or a proxy that is none.
     """
 
-    __slots__ = ("_cert", "_context", "_verify", "authority", "host", "port", "socket_path", "target", "text", "tls")
+    __slots__ = (
+        "_cert",
+        "_context",
+        "_verify",
+        "authority",
+        "host",
+        "port",
+        "proxy",
+        "socket_path",
+        "target",
+        "text",
+        "tls",
+    )
 
-    def __init__(self, url: str, *, verify: Verify = True, cert: Cert = None) -> None:
+    def __init__(self, url: str, *, verify: Verify = True, cert: Cert = None, proxy: ProxyOption = False) -> None:
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
             raise ValueError("credentials in a URL are not sent: give auth= or token=")
         self.text = url
         self.tls = parts.scheme == "https"
         self.host, self.port, self.socket_path = "", 0, ""
+        self.proxy: Proxy | None = None
         self._context: SSLContext | None = None
         self._verify, self._cert = verify, cert
         if parts.scheme == "unix":
             if parts.netloc or not parts.path.startswith("/"):
                 raise ValueError(f"{url!r}: a unix address is unix:///absolute/path.sock")
+            if proxy:
+                raise ValueError(f"{url!r}: unix:// has no proxy")
             self.socket_path = unquote(parts.path)
             self.target, self.authority = "/", "localhost"
         elif parts.scheme in ("http", "https"):
@@ -83,6 +101,9 @@ class Address:
             self.target = f"{path}?{query}" if query else path
             name = f"[{self.host}]" if ":" in self.host else self.host
             self.authority = f"{name}:{parts.port}" if parts.port else name
+            self.proxy = find_proxy(proxy, parts.scheme, f"{name}:{self.port}")
+            if self.proxy is not None and not self.tls:
+                self.target = f"http://{self.authority}{self.target}"
         else:
             raise ValueError(f"{url!r}: an address begins with http://, https:// or unix://")
 
@@ -99,9 +120,15 @@ class Address:
         except OSError as error:
             raise self.unreachable(error) from error
 
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Host and port to connect to: the server's, or the proxy's."""
+        return (self.host, self.port) if self.proxy is None else (self.proxy.host, self.proxy.port)
+
     def unreachable(self, error: OSError) -> ConnectionLost:
         """The error of a connection that could not be made."""
-        return connection_lost(f"{self.text}: cannot connect: {error.strerror or error}", unanswered=True)
+        through = f" through the proxy {self.proxy.text}" if self.proxy is not None else ""
+        return connection_lost(f"{self.text}: cannot connect{through}: {error.strerror or error}", unanswered=True)
 
     def unreached(self, timeout: float | None) -> DeadlineExceeded:
         """The error of a connection that was not made in time."""
@@ -128,10 +155,15 @@ class Address:
             raise
 
     def _connect_tcp(self, timeout: float | None) -> socket:
-        sock = create_connection((self.host, self.port), timeout)
+        sock = create_connection(self.peer, timeout)
         try:
             tune(sock)
             if self.tls:
+                if self.proxy is not None:
+                    sock.sendall(self.proxy.connect_request(self.host, self.port))
+                    answer = b""
+                    while not self.proxy.connected(answer):
+                        answer += received(sock.recv(PROXY_PIECE))
                 sock = self.tls_context().wrap_socket(sock, server_hostname=self.host)
             sock.settimeout(None)
         except BaseException:
@@ -160,6 +192,13 @@ class Address:
         return self._context
 
 
+def received(data: bytes) -> bytes:
+    """What came from a proxy; raises ConnectionError for the end of the stream."""
+    if not data:
+        raise ConnectionError("closed by the proxy")
+    return data
+
+
 def connection_lost(text: str, *, unanswered: bool) -> ConnectionLost:
     """The error, to be raised by the caller."""
     error = ConnectionLost(text)
@@ -178,6 +217,8 @@ def request_head(address: Address, headers: Mapping[str, str] | None) -> bytes:
         "user-agent": f"tensorwire/{__version__}",
         "content-type": "application/octet-stream",
     }
+    if address.proxy is not None and not address.tls:
+        fields |= address.proxy.fields
     for name, value in (headers or {}).items():
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"not a header field: {name!r}: {value!r}")

@@ -7,7 +7,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from tensorwire._address import tune
+from tensorwire._address import PROXY_PIECE, Address, received, tune
 from tensorwire._exchange import Answer, Exchange, Place
 from tensorwire._http import BaseConnection
 from tensorwire._stream import Stream
@@ -82,7 +82,9 @@ class AsyncConnection(BaseConnection):
         if address.socket_path:
             sock = await _connect_unix(address.socket_path)
         else:
-            sock = await _connect_tcp(address.host, address.port)
+            sock = await _connect_tcp(*address.peer)
+            if address.tls and address.proxy is not None:
+                await _open_tunnel(sock, address)
         stream = Stream(loop, None if address.tls else sock)
         options: dict[str, Any] = {}
         if address.tls:
@@ -108,6 +110,20 @@ async def _connect_tcp(host: str, port: int) -> socket:
         tune(sock)
         return sock
     raise failure or OSError(f"no address of {host} is known")
+
+
+async def _open_tunnel(sock: socket, address: Address) -> None:
+    """Have the proxy at the other end of a socket connect to the server."""
+    loop, proxy = asyncio.get_running_loop(), address.proxy
+    assert proxy is not None
+    try:
+        await loop.sock_sendall(sock, proxy.connect_request(address.host, address.port))
+        answer = b""
+        while not proxy.connected(answer):
+            answer += received(await loop.sock_recv(sock, PROXY_PIECE))
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def _connect(sock: socket, place: Any) -> socket:

@@ -16,6 +16,7 @@ from tensorwire._exchange import Answer
 from tensorwire._into import Into
 from tensorwire._limit import TimeLimit
 from tensorwire._messages import Metadata, MetadataRequest, Request, Response, Tensors
+from tensorwire._proxy import ProxyOption
 from tensorwire._result import metadata_in, response_in
 from tensorwire._retry import pause_before
 from tensorwire.errors import ConnectionLost, DecodeError, RemoteError
@@ -65,6 +66,7 @@ class BaseClient(Generic[_C]):
         token: str | None = None,
         verify: Verify = True,
         cert: Cert = None,
+        proxy: ProxyOption = None,
         max_nbytes: int = 2**31 - 1,
     ) -> None:
         """Name a server; it is not connected to yet.
@@ -82,7 +84,11 @@ class BaseClient(Generic[_C]):
         be the path of a file or folder of other ones, or False to trust anyone. ``cert`` is the client's own,
         as a path or (certificate, key). ``auth`` is (user, password) for basic authentication, ``token`` a
         bearer token; ``headers`` are sent with every request. ``max_nbytes`` bounds an answer's body.
-        Redirects are not followed and proxies not used. Raises ValueError.
+        Redirects are not followed.
+
+        ``proxy`` is the URL of an HTTP proxy, http://[user:password@]host:port, or False for none; by default
+        http_proxy, https_proxy, all_proxy and no_proxy in the environment say, as usual. unix:// has none. Raises
+        ValueError.
         """
         limits = (("timeout", timeout), ("connect_timeout", connect_timeout), ("total_timeout", total_timeout))
         for name, seconds in limits:
@@ -90,7 +96,7 @@ class BaseClient(Generic[_C]):
                 raise ValueError(f"{name} must be over 0 seconds, or None: {seconds!r}")
         if retries < 0:
             raise ValueError(f"retries must be 0 or more: {retries!r}")
-        self._address = Address(url, verify=verify, cert=cert)
+        self._address = Address(url, verify=verify, cert=cert, proxy=proxy)
         self._head = request_head(self._address, _with_credentials(headers or {}, auth, token))
         self._timeout = timeout
         self._connect_timeout = connect_timeout
