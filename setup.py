@@ -38,6 +38,7 @@ setup(
     ext_modules=cythonize(
         [
             extension("_budget"),
+            extension("_copies"),
             extension("_memory"),
             extension("_dtypes"),
             extension("_dlpack"),

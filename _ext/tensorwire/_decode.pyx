@@ -14,6 +14,7 @@ from tensorwire._c cimport (
     tw_error, tw_fault, tw_limits, tw_metadata, tw_new_array, tw_read_error, tw_read_metadata, tw_read_request, tw_read_response,
     tw_read_spec, tw_read_tensor, tw_request, tw_response, tw_spec, tw_tensor, tw_text, tw_vector, tw_vector_text,
 )
+from tensorwire._copies cimport note_received
 from tensorwire._dtypes cimport numpy_dtype, type_name
 from tensorwire._memory cimport Chunk, Held
 from tensorwire._messages cimport Metadata, MetadataRequest, Request, Response, Status, TensorSpec, make_tensors
@@ -71,6 +72,7 @@ cdef class _Source:
     cdef tw_limits limits
     cdef uint64_t allowance
     cdef uint64_t strings
+    cdef Py_ssize_t copied      # bytes at the start that came by a copy
 
     cdef int charge(self, uint64_t nbytes, uint64_t offset) except -1:
         if nbytes > self.allowance:
@@ -118,6 +120,11 @@ cdef class _Source:
 
 cdef cnp.ndarray numeric_array(_Source source, tw_tensor *tensor):
     """A view of the message; its base is the owner of the bytes."""
+    cdef Py_ssize_t start
+    if source.copied:
+        start = <const uint8_t *>tensor.data - source.data.base
+        if start < source.copied:
+            note_received(min(source.copied - start, <Py_ssize_t>tensor.nbytes))
     return tw_new_array(numpy_dtype(tensor.dtype), <int>tensor.ndim, tensor.shape, tensor.data, source.writable,
                         source.owner)
 
@@ -259,6 +266,7 @@ cdef Chunk gathered(segments):
     for part in held:
         memcpy(end, part.view.buf, part.view.len)
         end += part.view.len
+    chunk.copied = total
     return chunk
 
 
@@ -274,6 +282,7 @@ cdef _Source open_source(buf):
         source.data.base = chunk.data
         source.data.size = chunk.nbytes
         source.writable = True
+        source.copied, chunk.copied = chunk.copied, 0
     else:
         held = <Held>buf if type(buf) is Held else Held(buf)
         source.owner = held

@@ -17,6 +17,7 @@ from tensorwire._c cimport (
     tw_request_parts, tw_response_parts, tw_spec_part, tw_status, tw_write_metadata, tw_write_metadata_request,
     tw_write_request, tw_write_response,
 )
+from tensorwire._copies cimport note_sent
 from tensorwire._dlpack cimport from_dlpack
 from tensorwire._dtypes cimport wire_type
 from tensorwire._frame cimport Frame
@@ -104,6 +105,7 @@ cdef cnp.ndarray as_array(value, str kind, tuple names, Py_ssize_t i):
     if wire_type(array.descr) >= 0 and cnp.PyArray_NBYTES(array) >= MESSAGE_END:  # a broadcast one may exceed memory
         raise EncodeError(f"{label(kind, names, i)}: {array.nbytes:,} bytes; a flatbuffer ends below 2 GiB")
     dtype = array.dtype if cnp.PyArray_ISNOTSWAPPED(array) else array.dtype.newbyteorder("=")
+    note_sent(cnp.PyArray_NBYTES(array))
     return array.astype(dtype, order="C", copy=True, subok=False)
 
 
@@ -163,6 +165,8 @@ cdef int fill_part(_Scratch scratch, cnp.ndarray array, tw_part *part, str kind,
         part.data = cnp.PyArray_DATA(array)
         part.nbytes = cnp.PyArray_NBYTES(array)
         part.inlined = <Py_ssize_t>part.nbytes <= scratch.inlined
+        if part.inlined:
+            note_sent(<Py_ssize_t>part.nbytes)
         return 0
     if array.descr.kind in b"OSUT":
         return fill_strings(scratch, array, part, kind, names, i)

@@ -13,4 +13,5 @@ cdef class Head:
     cdef bytes content_length
     cdef Py_ssize_t body_nbytes     # Content-Length, 0 without one
     cdef Py_ssize_t repeated(self, const char *start, Py_ssize_t filled) noexcept
+    cdef Py_ssize_t read_end(self, Py_ssize_t filled, Py_ssize_t room) noexcept
     cdef str parse(self, bytes text)

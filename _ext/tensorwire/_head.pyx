@@ -6,6 +6,10 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
+cdef enum:
+    STEP = 128                  # bytes; the tables of a message are as many at least
+    LONG = 1024                 # from here on it is not worth the system calls
+
 cdef Py_ssize_t LARGEST = 0x7FFFFFFFFFFFFFFF
 
 
@@ -27,6 +31,16 @@ cdef class Head:
             return 0
         size = PyBytes_GET_SIZE(self.text)
         return size if filled >= size and memcmp(start, PyBytes_AS_STRING(self.text), size) == 0 else 0
+
+    cdef Py_ssize_t read_end(self, Py_ssize_t filled, Py_ssize_t room) noexcept:
+        """How far to read for the next head, ``filled`` bytes being there of ``room``, where a large body may follow.
+
+        What comes with a head has to be copied, so it should be no more of a body than a message's own tables.
+        """
+        cdef Py_ssize_t expected = PyBytes_GET_SIZE(self.text) if self.text is not None else 0
+        if filled < expected <= room:
+            return expected
+        return min(filled + STEP, room) if filled < LONG else room
 
     cdef str parse(self, bytes text):
         """Read a whole head, up to its empty line; returns what is wrong with it, or None."""

@@ -10,6 +10,7 @@ cdef class Chunk:
     cdef size_t capacity
     cdef unlock_pages unlock    # NULL: its pages are not locked
     cdef readonly Py_ssize_t nbytes
+    cdef public Py_ssize_t copied   # of these, the first ones that came by a copy and are not counted yet
     cdef Budget budget          # what its bytes were taken from, or None
 
 cdef class Held:

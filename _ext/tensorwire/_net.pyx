@@ -22,8 +22,9 @@ from libc.string cimport memcpy, memmove
 
 from tensorwire._budget cimport Budget
 from tensorwire._c cimport memmem
+from tensorwire._copies cimport note_sent
 from tensorwire._pace cimport Pace
-from tensorwire._pending cimport Exchange, Link
+from tensorwire._pending cimport Exchange, Link, name_of
 from tensorwire._frame cimport Frame
 from tensorwire._head cimport Head
 from tensorwire._heads cimport refresh_date, response_head
@@ -49,6 +50,7 @@ cdef class _Connection(Link):
     cdef Head parsed                # the head at hand, or the last one
     cdef bint named                 # the head at hand is parsed; a request may be refused before it is
     cdef bint claimed               # it is a wire request's
+    cdef bint small                 # the last body was, as the next one will be
     cdef State state
     cdef bytearray head             # never resized: the loop holds an export of it while it reads
     cdef Py_ssize_t filled          # bytes of `head` in use
@@ -71,8 +73,7 @@ cdef class _Connection(Link):
         self.state = HEAD
         self.head = bytearray(handler.max_head)
         self.parsed = Head()
-        self.coming = Pace(handler.body_timeout, handler.min_rate)
-        self.going = Pace(handler.body_timeout, handler.min_rate)
+        self.coming, self.going = [Pace(handler.body_timeout, handler.min_rate) for _ in range(2)]
         self.active = True
 
     def connection_made(self, transport):
@@ -95,9 +96,12 @@ cdef class _Connection(Link):
     def get_buffer(self, Py_ssize_t hint):
         if self.state == BODY:
             return PyMemoryView_FromObject(self.exchange.body)[self.received:]
-        if self.filled:
-            return PyMemoryView_FromObject(self.head)[self.filled:]
-        return self.head
+        cdef Py_ssize_t end = len(self.head)
+        if self.state == HEAD and not self.small:
+            end = self.parsed.read_end(self.filled, end)
+        elif not self.filled:
+            return self.head
+        return PyMemoryView_FromObject(self.head)[self.filled:end]
 
     def buffer_updated(self, Py_ssize_t n):
         self.active = True
@@ -157,6 +161,7 @@ cdef class _Connection(Link):
             return self.hand_over()
         cdef Exchange exchange = self.new_exchange()
         exchange.body_nbytes = parsed.body_nbytes
+        self.small = parsed.body_nbytes <= len(self.head)
         self.head_since = 0
         if exchange.body_nbytes > self.handler.max_body:
             self.consume(size)
@@ -201,6 +206,7 @@ cdef class _Connection(Link):
             return self.wait()
         take = min(self.filled - at, exchange.body_nbytes)
         memcpy(exchange.body.data, PyByteArray_AS_STRING(self.head) + at, take)
+        exchange.body.copied = take
         self.consume(at + take)
         self.received = take
         if take == exchange.body_nbytes:
@@ -300,10 +306,9 @@ cdef class _Connection(Link):
         self.going.begin()
         if frame.nbytes > JOINED_NBYTES:
             self.transport.writelines([head, *buffers])
-        elif len(buffers) == 1:
-            self.transport.write(head + buffers[0])
-        else:
-            self.transport.write(b"".join([head, *buffers]))
+            return 0
+        note_sent(frame.nbytes)
+        self.transport.write(head + buffers[0] if len(buffers) == 1 else b"".join([head, *buffers]))
         return 0
 
     cdef int refuse(self, int status, str reason) except -1:
@@ -387,10 +392,7 @@ cdef class _Connection(Link):
         return self.state in (WAITING, BODY, BUSY)
 
     cdef str peer(self):
-        name = self.transport.get_extra_info("peername") if self.transport is not None else None
-        if isinstance(name, tuple):
-            return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-        return "unix" if self.transport is not None else "gone"
+        return "gone" if self.transport is None else name_of(self.transport.get_extra_info("peername"))
 
 
 class Connection(_Connection, asyncio.BufferedProtocol):

@@ -1,6 +1,8 @@
 from tensorwire._frame cimport Frame
 from tensorwire._memory cimport Chunk
 
+cdef str name_of(object peer)
+
 cdef class Exchange:
     cdef readonly bytes method
     cdef readonly bytes path

@@ -43,3 +43,10 @@ cdef class Exchange:
         if self.link.exchange is not self:
             raise RuntimeError("this exchange has been answered already")
         self.link.answer(status, frame)
+
+
+cdef str name_of(object peer):
+    """A socket's address as text; a UNIX socket's other side has none."""
+    if isinstance(peer, tuple):
+        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+    return "unix"

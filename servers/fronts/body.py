@@ -53,6 +53,7 @@ class BodyReader:
         chunk = budgeted(taken, self._budget)
         assert chunk is not None
         _fill(chunk, pieces)
+        chunk.copied = taken
         return chunk
 
     async def _announced(self, nbytes: int, receive: Receive) -> Chunk | None:
@@ -64,6 +65,7 @@ class BodyReader:
             self._check_pace(pace, at)
             view[at : at + len(piece[0])] = piece[0]
             at += len(piece[0])
+            chunk.copied = at
             if not piece[1]:
                 return chunk
         return None

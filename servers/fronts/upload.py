@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from tensorwire import Chunk, Frame, Request, encode
 from tensorwire._budget import Budget
+from tensorwire._copies import count_sent
 from tensorwire.servers.fronts.body import BodyReader
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.wire import (
@@ -93,6 +94,7 @@ async def _respond(send: Send, status: int, frame: Frame, *, close: bool = False
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
+    count_sent(frame.nbytes)  # uvicorn makes one bytes object of each buffer
     for buffer in frame.buffers:
         await send({"type": "http.response.body", "body": buffer, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

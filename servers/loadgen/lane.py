@@ -8,7 +8,7 @@ from typing import Final
 
 from tensorwire._address import Address
 from tensorwire._decode import decode
-from tensorwire._exchange import HEAD_LIMIT, Answer, Exchange, Format
+from tensorwire._exchange import Answer, Exchange, Format, HeadBuffer
 from tensorwire._frame import Frame
 from tensorwire._messages import Response
 from tensorwire.errors import ConnectionLost, DeadlineExceeded, DecodeError
@@ -41,7 +41,7 @@ class Lane:
     def __init__(self, address: Address, format: Format) -> None:
         self._address = address
         self._format = format
-        self._buffer = bytearray(HEAD_LIMIT)
+        self._buffer = HeadBuffer()
         self.sock: socket | None = None
         self.exchange: Exchange | None = None
         self.due = self.sent_at = 0.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tensorwire._copies import copy_stats
 from tensorwire._decode import decode
 from tensorwire._dlpack import Tensor
 from tensorwire._encode import encode
@@ -57,6 +58,7 @@ __all__ = [
     "Tensors",
     "TensorwireError",
     "__version__",
+    "copy_stats",
     "decode",
     "encode",
     "load",

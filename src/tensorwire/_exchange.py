@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tensorwire._copies import count_received
 from tensorwire._memory import Chunk
 from tensorwire.errors import DecodeError, LimitError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Place = Callable[[Chunk, int], tuple[int, memoryview] | None]
 """Asked once the first bytes of a body, so many, are in its Chunk: (offset, where those from there on belong)."""
 
+_STEP: Final = 128  # bytes of a head read at once where a large body may follow
 HEAD_LIMIT: Final = 16 * 1024  # bytes of an answer's head; what llhttp-based servers allow for a request's
 PREFIX: Final = 4096  # bytes of a body that are received before a Place is asked
 _SCRATCH: Final = 256 * 1024  # bytes a read of a body of unknown size
@@ -99,11 +101,21 @@ def load_format(server: str, head: bytes, max_nbytes: int) -> Format:
     return Format(server, head, max_nbytes, HttpResponseParser, (HttpParserError, HttpParserUpgrade))
 
 
+class HeadBuffer(bytearray):
+    """Where the heads of a connection's answers go, HEAD_LIMIT bytes, and what the last one was like."""
+
+    expected = 0  # bytes of it
+    large = True  # a body over HEAD_LIMIT came after it, or none yet: what is read with its head has to be copied
+
+    def __init__(self) -> None:
+        super().__init__(HEAD_LIMIT)
+
+
 class Exchange:
     """A request being sent and its answer being received.
 
     Send ``pending`` and report to ``sent``; receive into ``target()`` and report to ``received`` and ``ended``,
-    until there is an ``answer``. ``buffer`` is where heads go, HEAD_LIMIT bytes that are free until then.
+    until there is an ``answer``. ``buffer`` is where heads go; it is free until then.
     """
 
     # What most exchanges leave as it is stands here, not in the constructor.
@@ -119,7 +131,7 @@ class Exchange:
     # Progress, for the texts of errors. _expected: bytes of the body, -1 while its size is not known.
     _sent = _got = _expected = 0
 
-    def __init__(self, format: Format, frame: Frame, buffer: bytearray, place: Place | None = None) -> None:
+    def __init__(self, format: Format, frame: Frame, buffer: HeadBuffer, place: Place | None = None) -> None:
         head = b"%b%d\r\n\r\n" % (format.head, frame.nbytes)
         self.pending: list[bytes | memoryview] = [head, *frame.buffers]
         self._total = len(head) + frame.nbytes
@@ -144,7 +156,10 @@ class Exchange:
             return self._targets[-1]
         if self._parser is None:  # Made while the server is at work.
             self._await_answer()
-        return self._view[self._filled :]
+        filled, buffer = self._filled, self._buffer
+        if not buffer.large or self._interim or filled >= 1024:
+            return self._view[filled:]
+        return self._view[filled : buffer.expected if filled < buffer.expected else filled + _STEP]
 
     def received(self, count: int) -> None:
         """Note that ``count`` bytes have come. Raises DecodeError (not HTTP/1.1, not ours) and LimitError."""
@@ -194,6 +209,7 @@ class Exchange:
         self._status = parser.get_status_code()
         if self._status >= 200:
             self._head = head
+            buffer.expected = end - start
             self._begin_body(head, parser)
             return False
         self._parser = None
@@ -241,11 +257,13 @@ class Exchange:
             self._feed(self._view[self._start : self._filled])
             return
         length = self._expected = 0 if head.complete else head.length or 0
+        self._buffer.large = length > HEAD_LIMIT
         self._check_size(length)
         chunk = self._chunk = Chunk(length)
         view = memoryview(chunk)
         got = min(length, self._filled - self._start)
         view[:got] = self._view[self._start : self._start + got]
+        chunk.copied = got
         head.surplus = self._filled - self._start > got
         self._got = got
         if got == length:
@@ -282,6 +300,7 @@ class Exchange:
         offset, array = placed
         ready = max(0, got - offset)
         array[:ready] = view[offset : offset + ready]
+        count_received(ready)
         parts = [view[max(got, offset + len(array)) :], array[ready:], view[got:offset]]
         return [part for part in parts if len(part)]
 
@@ -310,6 +329,7 @@ class Exchange:
             piece = head.pieces.pop()
             view[position : position + len(piece)] = piece
             position += len(piece)
+        chunk.copied = position
         self._finish(head, chunk)
 
     def _finish(self, head: _Head, chunk: Chunk) -> None:

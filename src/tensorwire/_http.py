@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from tensorwire._address import Address, connection_lost, timeval
-from tensorwire._exchange import HEAD_LIMIT, Answer, Exchange, Place, load_format
+from tensorwire._exchange import Answer, Exchange, HeadBuffer, Place, load_format
 from tensorwire.errors import DeadlineExceeded, TensorwireError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Connection(BaseConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._buffer = bytearray(HEAD_LIMIT)
+        self._buffer = HeadBuffer()
 
     def close(self) -> None:
         """Close the socket if there is one; the next exchange opens another."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorwire._copies import count_received
 from tensorwire._decode import decode
 from tensorwire._memory import Chunk
 from tensorwire._messages import Response, Tensors
@@ -73,6 +74,7 @@ class Into:
         assert self._placed is not None
         _, offset, view = self._placed
         memoryview(body)[offset : offset + len(view)] = view
+        count_received(len(view))
         self._placed = None
         return decode(body, Response)
 
@@ -92,6 +94,7 @@ class Into:
                 raise ValueError(f"output {key!r} is {_words(came)}, its array in out is {_words(array)}")
             if self._placed is None or self._placed[0] != key:
                 np.copyto(array, came)
+                count_received(came.nbytes)
             result[key] = array
         return Tensors(result if named.names else list(result.values()))
 

@@ -19,6 +19,7 @@ class PoolStats(TypedDict):
 
 @final
 class Chunk:
+    copied: int
     def __new__(cls, nbytes: int) -> Self: ...
     @property
     def nbytes(self) -> int: ...

@@ -12,7 +12,7 @@ import os
 from socket import MSG_DONTWAIT, socket
 from typing import TYPE_CHECKING, Final, cast
 
-from tensorwire._exchange import HEAD_LIMIT, Exchange
+from tensorwire._exchange import Exchange, HeadBuffer
 from tensorwire._http import IOV_MAX
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Stream(asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket | None) -> None:
         self.lost = loop.create_future()
         self.closed = False
-        self.buffer = bytearray(HEAD_LIMIT)
+        self.buffer = HeadBuffer()
         self._loop = loop
         self._sock = sock
         self._transport: asyncio.Transport | None = None

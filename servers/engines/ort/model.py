@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorwire._copies import count_received
 from tensorwire.servers.engines.ort.binding import Binder
 from tensorwire.servers.engines.ort.errors import plain
 from tensorwire.servers.engines.ort.facts import OnnxFile
@@ -89,6 +90,7 @@ class OrtModel(Model):
         for name, x in inputs.items():
             if x.flags.num & _IN_PLACE != _IN_PLACE or not x.dtype.isnative:
                 feeds = {**feeds, name: np.array(x, x.dtype.newbyteorder("="), order="C")}
+                count_received(x.nbytes)
         if self._passed:
             # Some releases give a view of the request's memory here that does not keep it alive:
             # https://github.com/microsoft/onnxruntime/pull/28088

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorwire._copies import count_received
 from tensorwire._dlpack import Tensor
 from tensorwire.servers.model import Array, RequestError
 
@@ -143,4 +144,5 @@ def _plain(x: Array) -> Array:
     """The array itself if torch can have its memory, else a copy in this machine's byte order."""
     if x.flags.aligned and x.dtype.isnative and all(s >= 0 and not s % x.itemsize for s in x.strides):
         return x
+    count_received(x.nbytes)
     return np.array(x, x.dtype.newbyteorder("="), order="C")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorwire._copies import count_received
 from tensorwire.servers.model import Array, RequestError
 
 __all__ = ["ALIGNMENT", "Feed", "Take", "array_dtype", "feed", "take"]
@@ -91,4 +92,5 @@ def _usable(array: Array) -> Array:
     start = -block.__array_interface__["data"][0] % ALIGNMENT
     copy: Array = block[start : start + array.nbytes].view(array.dtype.newbyteorder("=")).reshape(array.shape)
     copy[...] = array
+    count_received(array.nbytes)
     return copy
