@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,15 @@ def normal(*shape: int) -> Array:
     return RANDOM.standard_normal(shape).astype(np.float32)
 
 
-def compute(
+def run(
     op: str,
     inputs: dict[str, Array],
     weights: dict[str, Array],
     attributes: Any,
-    heads: Any = ("y",),
+    heads: Sequence[str] = ("y",),
     free: bool = False,
-) -> tuple[list[Array], dict[str, Array]]:
-    """The node's outputs by ONNX Runtime, and by numpy; ``free``: only channels are known before it runs."""
+) -> tuple[list[Array], dict[str, Any]]:
+    """The node's outputs by ONNX Runtime, and the symbol; ``free``: only channels are known before it runs."""
     import onnxruntime as ort
 
     net = Net()
@@ -55,15 +56,22 @@ def compute(
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return session.run(None, inputs), mxnet_numpy.run(symbol, inputs | weights)
+    return session.run(None, inputs), symbol
+
+
+def compute(op: str, inputs: dict[str, Array], attributes: Any) -> Array:
+    """The node's first output."""
+    (y,), _ = run(op, inputs, {}, attributes)
+    return y
 
 
 def check(op: str, *xs: Array, weights: dict[str, Array] | None = None, free: bool = False, **attributes: Any) -> None:
     """What ONNX Runtime computes is what numpy computes, in shape and numbers."""
     inputs = {f"x{at}": x for at, x in enumerate(xs)}
-    (y,), expected = compute(op, inputs, weights or {}, attributes, free=free)
-    assert y.shape == expected["y"].shape
-    np.testing.assert_allclose(y, expected["y"], rtol=1e-4, atol=1e-4)
+    (y,), symbol = run(op, inputs, weights or {}, attributes, free=free)
+    expected = mxnet_numpy.run(symbol, inputs | (weights or {}))["y"]
+    assert y.shape == expected.shape
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
 @PROPERTY
@@ -118,9 +126,7 @@ def test_pooling_that_depends_on_the_images_size_asks_for_it() -> None:
             check("Pooling", normal(1, 2, 5, 5), free=True, pool_type=kind, **attributes)
         check("Pooling", normal(1, 2, 4, 4), free=False, pool_type=kind, **attributes)
     with pytest.raises(ModelError, match="would have nothing but padding"):
-        compute_only(
-            "Pooling", {"x": normal(1, 2, 5, 5)}, attributes | {"pool_type": "avg", "count_include_pad": False}
-        )
+        compute("Pooling", {"x": normal(1, 2, 5, 5)}, attributes | {"pool_type": "avg", "count_include_pad": False})
     attributes |= {"kernel": (3, 3)}
     for size in range(3, 12):
         check("Pooling", normal(1, 2, size, size), free=True, pool_type="max", **attributes)
@@ -129,23 +135,10 @@ def test_pooling_that_depends_on_the_images_size_asks_for_it() -> None:
 def test_a_window_of_nothing_but_padding_gives_the_least_number() -> None:
     attributes = {"kernel": (2, 2), "stride": (2, 2), "pad": (1, 1), "pooling_convention": "full"}
     x = normal(1, 1, 3, 3)
-    (y,), _ = compute_only("Pooling", {"x": x}, attributes)
+    y = compute("Pooling", {"x": x}, attributes)
     assert y.shape == (1, 1, 3, 3)
     assert y[0, 0, 0, 0] == x[0, 0, 0, 0]
     assert (y[0, 0, 2] == np.finfo(np.float32).min).all()
-
-
-def compute_only(op: str, inputs: dict[str, Array], attributes: Any) -> tuple[list[Array], None]:
-    import onnxruntime as ort
-
-    net = Net()
-    net.nodes.clear()
-    for name in inputs:
-        net.variable(name)
-    net.add(op, list(inputs), "y", **attributes)
-    specs = [TensorSpec(name, x.dtype, x.shape) for name, x in inputs.items()]
-    graph, _ = build(symbol_of(net.symbol(("y",))), {}, specs)
-    return ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, inputs), None
 
 
 @pytest.mark.parametrize("kind", ["max", "avg", "sum"])
@@ -179,12 +172,7 @@ def test_deconvolution(sizes: Any, adj: int, group: int, bias: bool) -> None:
         "num_group": group,
         "no_bias": not bias,
     }
-    net = Net()
-    net.add("Deconvolution", ["data", net.weight("w", w), *([net.weight("b", b)] if bias else [])], "y", **attributes)
-    graph, _ = build(symbol_of(net.symbol()), net.weights, [TensorSpec("data", np.float32, x.shape)])
-    import onnxruntime as ort
-
-    (y,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"data": x})
+    (y,), _ = run("Deconvolution", {"x": x}, {"w": w} | ({"b": b} if bias else {}), attributes)
     tensors = [torch.from_numpy(a) for a in ((x, w, b) if bias else (x, w))]
     expected = torch.nn.functional.conv_transpose2d(
         *tensors, stride=stride, padding=pad, output_padding=adj, groups=group
@@ -257,7 +245,9 @@ def test_tensors_that_are_joined_and_split() -> None:
     check("LeakyReLU", normal(*X4), weights={"gamma": normal(3)}, act_type="prelu")
     for attributes in ({"num_outputs": 3}, {"num_outputs": 5, "axis": 3, "squeeze_axis": True}):
         heads = [f"y:{which}" if which else "y" for which in range(attributes["num_outputs"])]
-        found, expected = compute("SliceChannel", {"x": normal(*X4)}, {}, attributes, heads)
+        inputs = {"x": normal(*X4)}
+        found, symbol = run("SliceChannel", inputs, {}, attributes, heads)
+        expected = mxnet_numpy.run(symbol, inputs)
         for y, name in zip(found, heads, strict=True):
             np.testing.assert_array_equal(y, expected[name])
 
@@ -282,15 +272,15 @@ def test_tensors_that_are_joined_and_split() -> None:
 def test_reshape_knows_all_of_its_codes(codes: Any, reverse: bool, expected: Any) -> None:
     x = normal(2, 3, 4, 5)
     attributes = {"shape": codes, "reverse": reverse}
-    (y,), _ = compute_only("Reshape", {"x": x}, attributes)
+    y = compute("Reshape", {"x": x}, attributes)
     np.testing.assert_array_equal(y, x.reshape(expected))
 
 
 def test_the_old_kind_of_reshape() -> None:
     x = normal(2, 3, 4)
-    (y,), _ = compute_only("Reshape", {"x": x}, {"target_shape": (2, 0)})
+    y = compute("Reshape", {"x": x}, {"target_shape": (2, 0)})
     np.testing.assert_array_equal(y, x.reshape(2, 12))
-    (y,), _ = compute_only("Reshape", {"x": x}, {"target_shape": (9, 0), "keep_highest": True})
+    y = compute("Reshape", {"x": x}, {"target_shape": (9, 0), "keep_highest": True})
     np.testing.assert_array_equal(y, x.reshape(2, 12))
 
 
@@ -313,25 +303,25 @@ PLAIN: dict[str, Any] = {
 def test_operators_without_attributes() -> None:
     x = np.abs(normal(3, 4)) + 0.5
     for op, function in PLAIN.items():
-        (y,), _ = compute_only(op, {"x": x}, {})
+        y = compute(op, {"x": x}, {})
         np.testing.assert_allclose(y, function(x), rtol=1e-5)
-    (y,), _ = compute_only("Cast", {"x": x}, {"dtype": "int32"})
+    y = compute("Cast", {"x": x}, {"dtype": "int32"})
     assert y.dtype == np.int32
-    (y,), _ = compute_only("argmax", {"x": x}, {"axis": 1})
+    y = compute("argmax", {"x": x}, {"axis": 1})
     np.testing.assert_array_equal(y, x.argmax(1).astype(np.float32))
-    (y,), _ = compute_only("dot", {"x": x, "z": x}, {"transpose_b": True})
+    y = compute("dot", {"x": x, "z": x}, {"transpose_b": True})
     np.testing.assert_allclose(y, x @ x.T, rtol=1e-5)
-    (y,), _ = compute_only("UpSampling", {"x": x[None, None]}, {"scale": 2, "sample_type": "nearest"})
+    y = compute("UpSampling", {"x": x[None, None]}, {"scale": 2, "sample_type": "nearest"})
     np.testing.assert_array_equal(y[0, 0], x.repeat(2, 0).repeat(2, 1))
     pads = {"mode": "constant", "pad_width": (0, 0, 0, 0, 1, 2, 3, 0), "constant_value": 7}
-    (y,), _ = compute_only("Pad", {"x": x[None, None]}, pads)
+    y = compute("Pad", {"x": x[None, None]}, pads)
     np.testing.assert_array_equal(y[0, 0], np.pad(x, ((1, 2), (3, 0)), constant_values=7))
     for op, both in (("_power", np.power), ("_maximum", np.maximum), ("_minimum", np.minimum)):
-        (y,), _ = compute_only(op, {"x": x, "z": x[::-1].copy()}, {})
+        y = compute(op, {"x": x, "z": x[::-1].copy()}, {})
         np.testing.assert_allclose(y, both(x, x[::-1]), rtol=1e-4)
-        (y,), _ = compute_only(f"{op}_scalar", {"x": x}, {"scalar": 1.5})
+        y = compute(f"{op}_scalar", {"x": x}, {"scalar": 1.5})
         np.testing.assert_allclose(y, both(x, np.float32(1.5)), rtol=1e-4)
-    (y,), _ = compute_only("_rpower_scalar", {"x": x}, {"scalar": 1.5})
+    y = compute("_rpower_scalar", {"x": x}, {"scalar": 1.5})
     np.testing.assert_allclose(y, 1.5**x, rtol=1e-4)
 
 
@@ -376,6 +366,6 @@ def test_there_is_no_operator_without_a_reference() -> None:
 def test_what_cannot_be_says_why(op: str, attributes: Any, message: str) -> None:
     weights = {"w": normal(4, 3, 3, 3), "b": normal(4)} if op in ("Convolution", "FullyConnected") else {}
     with pytest.raises(ModelError, match=message) as caught:
-        compute(op, {"x": normal(2, 3, 8, 8)}, weights, attributes)
+        run(op, {"x": normal(2, 3, 8, 8)}, weights, attributes)
     assert str(caught.value).startswith(f"{op} 'y' (node ")
     assert "\n" not in str(caught.value)

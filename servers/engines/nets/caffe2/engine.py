@@ -85,6 +85,7 @@ def load_caffe2(
     net, weights_net = read_net(path), read_net(init_path)
     with naming(init_path):
         weights = fill(weights_net, random_weights=random_weights)
+    del weights_net  # it holds the weights a second time
     with naming(path):
         graph, operators = build(net, weights, specs, outputs)
     facts = {"format": "Caffe2 NetDef", "net": net.name, "operators": operators}

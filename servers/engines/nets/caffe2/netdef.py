@@ -104,7 +104,7 @@ class Arguments:
         return [bytes(item) for item in argument.strings] if argument is not None else []
 
     def array(self, name: str) -> Array:
-        """A list of numbers as an array of one dimension: float32 (a view of one copy) or int64."""
+        """A list of numbers as an array of one dimension: float32 (one copy, as a block) or int64."""
         argument = self._found.get(name)
         if argument is None:
             return np.empty(0, np.float32)
@@ -112,10 +112,12 @@ class Arguments:
             return np.array(argument.ints, np.int64)
         if not argument.floats:
             return np.array([argument.i]) if argument.HasField("i") else np.empty(0, np.float32)
-        # The packed field is its key, the count of its bytes, and then the numbers as numpy would lay them out.
-        alone = messages().Argument()
-        alone.floats.MergeFrom(argument.floats)
-        return np.frombuffer(alone.SerializeToString()[-4 * len(argument.floats) :], "<f4")
+        if argument.strings or argument.nets or argument.HasField("n"):
+            raise self._wrong(name, "a list of numbers")
+        # Fields are written in the order of their numbers, and of those that are left floats are the last: the message
+        # ends with the numbers as numpy would lay them out.
+        data = argument.SerializeToString()
+        return np.frombuffer(data, "<f4", offset=len(data) - 4 * len(argument.floats))
 
     def is_float(self, name: str) -> bool:
         argument = self._found.get(name)
@@ -145,9 +147,11 @@ def _parsed(path: Path, data: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        return messages().NetDef.FromString(data)
+        net = messages().NetDef.FromString(data)
     except DecodeError:
         raise ModelError(f"{path}: not a Caffe2 NetDef, or cut short") from None
+    net.DiscardUnknownFields()  # which would be written behind the known ones
+    return net
 
 
 def _parsed_text(path: Path, data: bytes) -> Any:
