@@ -134,6 +134,28 @@ except ModelError as error:
     assert "intra_op_num_threads is 2, but TensorFlow runs in this process with 1 already" in done.stdout
 
 
+ON_A_GPU = """
+import sys
+from pathlib import Path
+import numpy as np
+from tensorwire.servers.engines.tf.engine import ENGINE
+x = np.random.default_rng(1).random((5, 3), np.float32)
+model = ENGINE.load(Path(sys.argv[1]), options={"device": "cuda:0"})
+found = model.run("", {"a:0": x, "scope/b:0": x[:1]}, ())
+np.testing.assert_allclose(found["end/sum:0"], (x + x[:1]).sum(1), rtol=1e-5)
+model.close()
+print(model.device, found["end/relu:0"].shape)
+"""
+
+
+@pytest.mark.gpu
+def test_a_graph_runs_on_a_gpu(graph: Path) -> None:
+    if not models.tensorflow().config.list_physical_devices("GPU"):
+        pytest.skip("needs a GPU and a TensorFlow built for it")
+    done = subprocess.run([sys.executable, "-c", ON_A_GPU, str(graph)], capture_output=True, text=True, check=False)
+    assert done.stdout == "cuda:0 (5, 3)\n", done.stderr
+
+
 def test_all_signatures_of_a_saved_model_have_their_own_names(tmp_path: Path) -> None:
     tf = models.tensorflow()
     weight = tf.Variable([1.0, 2.0, 3.0])
@@ -282,6 +304,22 @@ def test_what_the_graph_cannot_take_is_a_bad_request_on_one_line(tmp_path: Path)
     assert caught.value.message.startswith("Matrix size-incompatible: In[0]: [2,3], In[1]: [2,3]")
     assert not {"\n", "{{"} & set(caught.value.message)
     assert call(model, **{"a:0": X, "b:0": X.T})["y:0"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("x", [X[0], X[:, :2], X[None], X.astype(np.float64), np.zeros((), np.float32)])
+def test_what_was_not_declared_never_reaches_tensorflow(graph: Path, x: Any) -> None:
+    """Some operations end the process over a tensor of another rank than they were built for."""
+    with pytest.raises(RequestError, match=r"input 'a:0': shape .* came, expected \[-1, 3\] float32") as caught:
+        call(load(graph), **{"a:0": x, "scope/b:0": X[:1]})
+    assert caught.value.code == 400
+
+
+def test_a_declared_scalar_takes_no_other_shape(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "m.pb", lambda tf: tf.negative(tf.placeholder(tf.float32, [], name="x"), name="y"))
+    model = load(path)
+    assert call(model, **{"x:0": np.array(2, np.float32)})["y:0"] == -2
+    with pytest.raises(RequestError, match=r"shape \[2, 3\] float32 came, expected \[\] float32"):
+        call(model, **{"x:0": X})
 
 
 def test_a_failing_operation_is_the_models_failure(tmp_path: Path) -> None:

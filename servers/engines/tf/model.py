@@ -17,7 +17,46 @@ from tensorwire.servers.engines.tf.runtime import Runtime
 from tensorwire.servers.engines.tf.tensors import Feed, Take, array_dtype, feed, take
 from tensorwire.servers.model import DEFAULT_SIGNATURE, Array, Model, ModelError, RequestError, Signature
 
-__all__ = ["Call", "TensorFlowModel", "plain", "prepare", "spec_of"]
+__all__ = ["Call", "Input", "TensorFlowModel", "plain", "prepare", "spec_of"]
+
+
+class Input:
+    """One input of a signature: ``tensor`` makes TensorFlow's from an array."""
+
+    __slots__ = ("_dtype", "_fixed", "_make", "_rank", "name", "spec")
+
+    def __init__(self, tf: Any, name: str, tensor: Any) -> None:
+        self.name = name
+        self.spec = spec_of(name, tensor)
+        self._make: Feed = feed(tf, name, tensor.dtype)
+        self._dtype = self.spec.dtype
+        self._rank: int | None = tensor.shape.rank
+        self._fixed = tuple((axis, size) for axis, size in enumerate(self.spec.shape) if size >= 0)
+
+    def tensor(self, array: Array) -> Any:
+        """Raises RequestError 400 for another dtype, rank or size than TensorFlow was told when it traced the function:
+        it does not look again, and some of its operations end the process over what they did not expect.
+        """
+        shape = array.shape
+        if array.dtype is not self._dtype and not self._same(array.dtype):
+            raise self._refused(array)
+        if self._rank is not None:
+            if len(shape) != self._rank:
+                raise self._refused(array)
+            for axis, size in self._fixed:
+                if shape[axis] != size:
+                    raise self._refused(array)
+        return self._make(array)
+
+    def _same(self, came: Any) -> bool:
+        if self._dtype is not None and self._dtype.kind == "O":
+            return came.kind in "OUS"
+        return bool(came.newbyteorder("=") == self._dtype)
+
+    def _refused(self, array: Array) -> RequestError:
+        came = f"shape {list(array.shape)} {array.dtype.name}"
+        expected = "any shape" if self._rank is None else f"{list(self.spec.shape)}"
+        return RequestError(400, f"input {self.name!r}: {came} came, expected {expected} {self._dtype}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +68,7 @@ class Call:
     """
 
     signature: Signature
-    feeds: tuple[tuple[str, Feed], ...]
+    feeds: tuple[Input, ...]
     takes: tuple[tuple[str, Take], ...]
     name: str
     types: tuple[Any, ...]
@@ -68,7 +107,7 @@ class TensorFlowModel(Model):
             raise RequestError(503, f"model {self.name!r} is closed")
         # The tensors stay referred to until the results are there: TensorFlow may write a result over an input that
         # nobody else holds.
-        tensors = [make(inputs[name]) for name, make in call.feeds]
+        tensors = [expected.tensor(inputs[expected.name]) for expected in call.feeds]
         try:
             if self._runtime.place is None:
                 found = self._run(args=[*tensors, *call.captures], Tout=call.types, f=call.name)
@@ -108,15 +147,16 @@ def prepare(
     with runtime.placed():
         function = traced.get_concrete_function(*specs)
     function.add_to_graph()
+    feeds = tuple(Input(tf, name, spec) for name, spec in inputs.items())
     declared = Signature(
         signature,
-        tuple(spec_of(name, spec) for name, spec in inputs.items()),
+        tuple(expected.spec for expected in feeds),
         tuple(spec_of(name, spec) for name, spec in zip(outputs, function.outputs, strict=True)),
         aliases=dict(aliases or {}),
     )
     return Call(
         declared,
-        tuple((name, feed(tf, name, spec.dtype)) for name, spec in inputs.items()),
+        feeds,
         tuple((name, take(tf, tensor.dtype)) for name, tensor in zip(outputs, function.outputs, strict=True)),
         function.function_def.signature.name,
         tuple(tensor.dtype for tensor in function.outputs),

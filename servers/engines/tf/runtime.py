@@ -62,9 +62,15 @@ def start(path: Path, options: Options) -> Runtime:
         _show(tf, [gpus[number] for number in chosen], growth)
     if not gpus:
         return Runtime(tf, "cpu", None, build_text(tf))
-    place = f"/GPU:{_logical(tf, gpus[chosen[0]])}" if chosen else "/CPU:0"
-    device = f"cuda:{chosen[0]}" if chosen else "cpu"
-    return Runtime(tf, device, place, build_text(tf))
+    if not chosen:
+        return Runtime(tf, "cpu", "/CPU:0", build_text(tf))
+    visible = tf.config.get_visible_devices("GPU")
+    if gpus[chosen[0]] not in visible:
+        raise ModelError(
+            f"{path}: TensorFlow runs in this process already, without cuda:{chosen[0]}; name all GPUs in the option "
+            "device of the first model, or serve this one in a process of its own"
+        )
+    return Runtime(tf, f"cuda:{chosen[0]}", f"/GPU:{visible.index(gpus[chosen[0]])}", build_text(tf))
 
 
 def import_tensorflow(path: Path) -> Any:
@@ -143,11 +149,6 @@ def _show(tf: Any, wanted: Sequence[Any], growth: bool) -> None:
             tf.config.experimental.set_memory_growth(gpu, growth)
     except (RuntimeError, ValueError):
         return
-
-
-def _logical(tf: Any, gpu: Any) -> int:
-    visible = tf.config.get_visible_devices("GPU")
-    return int(visible.index(gpu)) if gpu in visible else 0
 
 
 @contextlib.contextmanager
