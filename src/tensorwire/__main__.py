@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-__all__ = ["main", "onnx"]
+__all__ = ["main", "onnx", "tf"]
 
 
 def main() -> int:
@@ -28,6 +28,17 @@ def onnx() -> int:
         return run
 
     return _run("tensorwire-onnx", load)
+
+
+def tf() -> int:
+    """Run ``tensorwire-tf``; returns as ``main`` does."""
+
+    def load() -> Callable[[], int]:
+        from tensorwire.servers.commands.graphpipe_tf import main as run
+
+        return run
+
+    return _run("tensorwire-tf", load)
 
 
 def _run(name: str, load: Callable[[], Callable[[], int]]) -> int:

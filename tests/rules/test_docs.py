@@ -25,6 +25,10 @@ from tensorwire.servers.embedded import DIGITS, heldout
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.M | re.S)
+# A frozen TensorFlow graph, y = -x of float32: a GraphDef of two nodes.
+GRAPH = bytes.fromhex(
+    "0a1d0a0178120b506c616365686f6c6465722a0b0a056474797065120230010a140a017912034e65671a01782a070a015412023001"
+)
 SETUP = "import numpy as np\nimport tensorwire as tw\nimages = np.load('digits.npy')\n"
 
 
@@ -47,6 +51,7 @@ class Session:
             "NO_COLOR": "1",
         }
         (folder / "model.onnx").write_bytes(DIGITS.read_bytes())
+        (folder / "graph.pb").write_bytes(GRAPH)
         np.save(folder / "digits.npy", heldout()[0][:16])
         python = (ROOT / "docs/python.md").read_text()
         (folder / "my_module.py").write_text("".join(re.findall(r"^```py\n(.*?)^```", python, re.M | re.S)))
@@ -93,7 +98,7 @@ class Session:
         words = shlex.split(self.local(line), comments=True)
         if not words or words[0] == "make":
             return  # the two commands of the README are what CI and this suite run by
-        if words[:2] == ["tensorwire", "serve"] or words[0] == "tensorwire-onnx":
+        if words[:2] == ["tensorwire", "serve"] or words[0] in ("tensorwire-onnx", "tensorwire-tf"):
             if "--listen" not in words:
                 words += ["--listen", f"127.0.0.1:{self.ports['9000']}"]
             self.serve(words, self.ports["9000"])
