@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tensorwire.servers.engines.tf.model import Call, plain, prepare
+from tensorwire.servers.engines.tf.model import Call, cannot_load, plain, prepare
 from tensorwire.servers.engines.tf.runtime import Runtime
 from tensorwire.servers.engines.tf.tensors import array_dtype
 from tensorwire.servers.model import DEFAULT_SIGNATURE, ModelError
@@ -44,7 +44,7 @@ def load_graph(
         with runtime.placed():
             whole = tf.compat.v1.wrap_function(put, [])
     except Exception as error:
-        raise ModelError(f"{path}: {_import_failure(tf, plain(error))}") from error
+        raise ModelError(f"{path}: {cannot_load(runtime, error)}") from error
     feeds = _tensors(path, whole.graph, "inputs", inputs or _placeholders(graph_def))
     fetches = _tensors(path, whole.graph, "outputs", outputs or _ends(graph_def))
     if not outputs:
@@ -148,9 +148,3 @@ def _check_frozen(path: Path, graph: Any) -> None:
 
 def _channels_first(node: Any) -> bool:
     return "Conv" in node.op and "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"
-
-
-def _import_failure(tf: Any, text: str) -> str:
-    if "not registered" in text or "Op type" in text:
-        return f"TensorFlow {tf.__version__} has not all of its operations: {text}"
-    return f"TensorFlow {tf.__version__} cannot read the graph: {text}"

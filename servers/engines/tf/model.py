@@ -17,7 +17,7 @@ from tensorwire.servers.engines.tf.runtime import Runtime
 from tensorwire.servers.engines.tf.tensors import Feed, Take, array_dtype, feed, take
 from tensorwire.servers.model import DEFAULT_SIGNATURE, Array, Model, ModelError, RequestError, Signature
 
-__all__ = ["Call", "Input", "TensorFlowModel", "plain", "prepare", "spec_of"]
+__all__ = ["Call", "Input", "TensorFlowModel", "cannot_load", "plain", "prepare", "spec_of"]
 
 
 class Input:
@@ -169,6 +169,18 @@ def spec_of(name: str, tensor: Any) -> TensorSpec:
     """What a tensor or tf.TensorSpec is; an unknown rank has, as in all signatures, the shape of a scalar."""
     dims = () if tensor.shape.rank is None else tensor.shape.as_list()
     return TensorSpec(name, array_dtype(tensor.dtype), tuple(-1 if dim is None else dim for dim in dims))
+
+
+def cannot_load(runtime: Runtime, error: BaseException, remark: str = "") -> str:
+    """Why TensorFlow does not take a graph: what it says, or which operation it lacks and what to do."""
+    text = plain(error)
+    missing = re.search(r"Op type not registered '([^']*)'", text)
+    if missing:
+        return (
+            f"TensorFlow {runtime.tf.__version__} has no operation {missing[1]!r}: name the library that has it with "
+            "--custom-op-path, or use a TensorFlow that has it"
+        )
+    return f"TensorFlow {runtime.tf.__version__} cannot load it{remark}: {text}"
 
 
 def plain(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorwire.servers.engines.tf.graph import all_nodes, check_channels_first, graph_facts
-from tensorwire.servers.engines.tf.model import Call, plain, prepare
+from tensorwire.servers.engines.tf.model import Call, cannot_load, prepare
 from tensorwire.servers.engines.tf.runtime import Runtime
 from tensorwire.servers.engines.tf.tensors import array_dtype
 from tensorwire.servers.model import ModelError
@@ -43,7 +43,7 @@ def load_saved_model(
         with runtime.placed():
             loaded = runtime.tf.saved_model.load(str(path), tags=list(meta.meta_info_def.tags))
     except Exception as error:
-        raise ModelError(f"{path}: {_load_failure(path, meta, plain(error), runtime.tf.__version__)}") from error
+        raise ModelError(f"{path}: {_load_failure(runtime, path, meta, error)}") from error
     calls = {}
     for name in names:
         found = _call(runtime, path, name, loaded.signatures[name], meta.signature_def[name], loaded, xla)
@@ -111,11 +111,9 @@ def _chosen(path: Path, saved: Any, tags: Sequence[str]) -> Any:
     return graphs[frozenset(["serve"])]
 
 
-def _load_failure(path: Path, meta: Any, text: str, version: str) -> str:
-    variables = path / "variables"
-    if not (variables / "variables.index").is_file() and "ariable" in text:
-        return f"its variables are missing: no file {variables / 'variables.index'}"
-    if "not registered" in text or "Op type" in text:
-        return f"TensorFlow {version} has not all of its operations; name their library with --custom-op-path: {text}"
+def _load_failure(runtime: Runtime, path: Path, meta: Any, error: BaseException) -> str:
+    index = path / "variables/variables.index"
+    if not index.is_file() and "ariable" in str(error):
+        return f"its variables are missing: no file {index}"
     written = meta.meta_info_def.tensorflow_version
-    return f"TensorFlow {version} cannot load it{f' (written by {written})' if written else ''}: {text}"
+    return cannot_load(runtime, error, f" (written by {written})" if written else "")
