@@ -83,12 +83,12 @@ class IsolatedModel(Model):
         process = self._serving
         if process is None:
             raise RequestError(503, self._unready())
+        frame = encode(Request(dict(inputs), outputs, signature=signature))
         try:
             lane = process.idle.pop()
         except IndexError:
             text = self._unready() if process.ended.is_set() else f"busy: {self.concurrency} calls are under way"
             raise RequestError(503, text) from None
-        frame = encode(Request(dict(inputs), outputs, signature=signature))
         response, flags = self._call(process, lane, frame)
         if response.errors:
             error = response.errors[0]
@@ -161,7 +161,7 @@ class IsolatedModel(Model):
         """The life of one process; how it ended."""
         try:
             self._process = process = Process(self._target)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread is left
             self._fail(ModelError(f"{self._target.path}: no process can be started for it: {error}"))
             return f"cannot be started ({error})"
         reason = ""
@@ -170,7 +170,8 @@ class IsolatedModel(Model):
                 process.shut()
             self._take(process.load())
             process.open_lanes(self.concurrency)
-            self._serving = process
+            if not self._closing.is_set():
+                self._serving = process
             self._first.set()
         except ModelError as error:
             reason = f"could not load the model ({error})"

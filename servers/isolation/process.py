@@ -50,16 +50,7 @@ class Process:
         self._control, theirs = socket.socketpair()
         self._output, output = socket.socketpair()
         try:
-            # -P: modules of the current folder must not stand in for the library's; the target has its own path.
-            command = [sys.executable, "-P", "-u", "-m", _CHILD, str(theirs.fileno()), str(os.getpid())]
-            self._popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output.fileno(),
-                stderr=output.fileno(),
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+            self._popen = _start(theirs, output)
         except BaseException:
             self._control.close()
             self._output.close()
@@ -68,11 +59,18 @@ class Process:
             theirs.close()
             output.close()
         self.pid = self._popen.pid
-        self._pidfd = os.pidfd_open(self.pid)
+        self._pidfd = -1
         self._relay = threading.Thread(
             target=_relay, args=(self._output, f"model process {self.pid}"), name="model-log", daemon=True
         )
-        self._relay.start()
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+            self._relay.start()
+        except BaseException:  # OSError: old systems, no descriptor left; RuntimeError: no thread left
+            self.kill()
+            self._popen.wait()
+            self._close_all()
+            raise
 
     def load(self) -> Description:
         """Let it load the model, and wait for that. Raises ModelError as the engine did, Ended."""
@@ -91,15 +89,19 @@ class Process:
     def open_lanes(self, count: int) -> None:
         """Open as many lanes, which are idle then. Raises Ended."""
         for _ in range(count):
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._lanes.append(Lane(ours, _KEPT // count))
+            try:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            except OSError as error:
+                raise Ended(f"was killed: no socket is left for its calls: {error}") from None
+            lane = Lane(ours, _KEPT // count)
+            self._lanes.append(lane)
+            self.idle.append(lane)
             try:
                 socket.send_fds(self._control, [b"+"], [theirs.fileno()])
             except OSError:
                 raise Ended from None
             finally:
                 theirs.close()
-        self.idle = list(self._lanes)
 
     def give_back(self, lane: Lane, *, usable: bool) -> None:
         """A call is over; a lane that is not usable is not handed out again. From any thread."""
@@ -137,7 +139,6 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             self._popen.wait()
-        os.close(self._pidfd)
         self.how = self.how or how_ended(self._popen.returncode)
         for lane in self._lanes:
             # A process that the model has started may still hold the other end.
@@ -154,8 +155,26 @@ class Process:
         with contextlib.suppress(OSError):
             self._output.shutdown(socket.SHUT_RDWR)
         self._relay.join()
+        self._close_all()
+
+    def _close_all(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
         self._output.close()
         self._control.close()
+
+
+def _start(control: socket.socket, output: socket.socket) -> subprocess.Popen[bytes]:
+    # -P: modules of the current folder must not stand in for the library's; the target has its own path.
+    command = [sys.executable, "-P", "-u", "-m", _CHILD, str(control.fileno()), str(os.getpid())]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output.fileno(),
+        stderr=output.fileno(),
+        pass_fds=(control.fileno(),),
+        start_new_session=True,
+    )
 
 
 def _relay(source: socket.socket, name: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import re
 import signal
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.embedded import DIGITS
 from tensorwire.servers.engines.echo import EchoModel
 from tensorwire.servers.engines.registry import load_model
+from tensorwire.servers.isolation.model import IsolatedModel, end_all
 from tensorwire.servers.isolation.target import make_target
 from tensorwire.servers.model import ModelError
 
@@ -139,6 +142,7 @@ def test_stopping_gives_everything_back() -> None:
         maps = Path("/proc/self/maps").read_text().count("memfd:tensorwire")
         return open_descriptors(), len(children.read_text().split()) if children.exists() else 0, maps
 
+    end_all()  # models of earlier tests
     before = count()
     for _ in range(2):
         with BackgroundServer(ACT, isolate=True, engine_options={"concurrency": 4}) as server:
@@ -176,6 +180,30 @@ def test_what_another_process_cannot_load_is_refused() -> None:
             make_target(thing)
     with pytest.raises(ModelError, match=r"an option cannot be given to another process: .* is object"):
         make_target(DIGITS, None, {"o": object()}).message()
+
+
+@pytest.mark.parametrize("name", ["os.pidfd_open", "threading.Thread.start", "socket.socketpair"])
+def test_a_process_that_cannot_be_started_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    end_all()
+    gc.collect()
+    before = open_descriptors()
+    module, _, call = name.rpartition(".")
+    real = getattr(threading.Thread if call == "start" else importlib.import_module(module), call)
+    calls: list[Any] = []
+
+    def fail(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        # The keeper's thread, and the first two pairs, are there already.
+        if len(calls) > {"pidfd_open": 0, "start": 1, "socketpair": 4}[call]:
+            raise RuntimeError("can't start new thread") if call == "start" else OSError(24, "Too many open files")
+        return real(*args, **options)
+
+    monkeypatch.setattr(f"tensorwire.servers.isolation.process.{name}", fail)
+    with pytest.raises(ModelError, match=r"no process can be started|no socket is left"):
+        IsolatedModel(make_target(ACT, None, {"concurrency": 8}))
+    monkeypatch.undo()
+    gc.collect()
+    assert open_descriptors() == before
 
 
 def serve(start: Start, *options: str, target: str = ACT) -> tuple[subprocess.Popen[str], str]:
