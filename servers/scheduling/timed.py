@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +18,13 @@ class Timed:
     of ``fn``, and with it of the request's arrays; one that is given up while it runs holds them until it returns.
     """
 
-    __slots__ = ("_claim", "_done", "_late", "expired", "ran", "timer")
+    __slots__ = ("_claim", "_done", "_late", "expired", "ran")
 
     def __init__(self, fn: Callable[[], Any], done: Callable[[Any], None], late: Late) -> None:
         # Whoever pops it, a thread or the deadline, has it: list.pop is atomic.
         self._claim = [fn]
         self._done: Callable[[Any], None] | None = done
         self._late = late
-        self.timer: asyncio.TimerHandle | None = None
         self.expired = False
         """The deadline came first."""
         self.ran = False
@@ -42,9 +40,12 @@ class Timed:
 
     def finish(self, result: Any) -> None:
         """The result has come, in time."""
-        if self.timer is not None:
-            self.timer.cancel()
         self._end(result)
+
+    @property
+    def done(self) -> bool:
+        """It has been answered."""
+        return self._done is None
 
     def give_up(self) -> None:
         """The deadline has come; ``end_late`` is to follow."""
@@ -59,9 +60,7 @@ class Timed:
         self._end(self._late(self.ran, why))
 
     def _end(self, result: Any) -> None:
-        # The timer and `late` refer back here, and to what the request held.
         done, self._done = self._done, None
-        self.timer = None
         del self._late
         if done is not None:
             done(result)

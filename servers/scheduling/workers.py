@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tensorwire.servers.model import RequestError
+from tensorwire.servers.scheduling.deadlines import Deadlines
 from tensorwire.servers.scheduling.timed import Late, Timed
 
 __all__ = ["Workers"]
@@ -58,6 +59,7 @@ class Workers:
         """Every thread is overdue, and has been for a while."""
         self._name = name
         self._dead = 0
+        self._deadlines = Deadlines(self._expire)
         self._watch: asyncio.TimerHandle | None = None
         self._loop = loop
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -104,8 +106,8 @@ class Workers:
             self._jobs.put((fn, args, done))
             return
         job = Timed(partial(fn, *args) if args else fn, done, late)
-        job.timer = self._loop.call_later(seconds, self._expire, job)
         self._jobs.put((job, (), job))
+        self._deadlines.add(self._loop, seconds, job)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Wait until no job is left, at most ``timeout`` seconds; True when none is. Jobs are still taken."""
@@ -146,6 +148,7 @@ class Workers:
                 if done.expired:
                     self._came_back(done)
                     continue
+                self._deadlines.settled()
                 done = done.finish
             self.in_flight -= 1
             try:
@@ -223,7 +226,10 @@ class Workers:
         _log.error("%s: %s; %d waiting requests are refused", self._name, self._stuck_text(), len(waiting))
         for _, _, done in waiting:
             self.in_flight -= 1
-            self._tell(done.finish if isinstance(done, Timed) else done, RequestError(503, self._stuck_text()))
+            if isinstance(done, Timed):
+                self._deadlines.settled()
+                done = done.finish
+            self._tell(done, RequestError(503, self._stuck_text()))
         self._check_idle()
 
     def _stuck_text(self) -> str:

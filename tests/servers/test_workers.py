@@ -272,3 +272,26 @@ def test_deadline_and_result_at_once_give_one_answer() -> None:
         assert workers.in_flight == 0
 
     run(test, 2)
+
+
+def test_deadlines_that_are_met_do_not_pile_up() -> None:
+    async def test(workers: Workers) -> None:
+        results: list[Any] = []
+        for n in range(50):
+            for _ in range(20):
+                workers.submit(int, (), results.append, seconds=PATIENCE + n, late=gave_up)
+            assert await workers.drain(PATIENCE)
+        assert results == [0] * 1000
+        assert len(workers._deadlines) < 100
+        gate = Gate()
+        workers.submit(gate, (), results.append, seconds=0.05, late=gave_up)
+        workers.submit(int, (), results.append, seconds=0.02, late=gave_up)
+        workers.submit(int, (), results.append, seconds=PATIENCE, late=gave_up)
+        while len(results) < 1002:
+            await asyncio.sleep(0.001)
+        assert [text.partition(";")[0] for text in results[1000:]] == ["late False", "late True"]
+        gate.open.set()
+        assert await workers.drain(PATIENCE)
+        assert results[1002:] == [0]
+
+    run(test)
