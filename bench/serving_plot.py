@@ -68,6 +68,7 @@ def _horizontal(panel: Any, title: str, unit: str, bars: Bars) -> None:
     panel.invert_yaxis()
     panel.set_title(title)
     panel.margins(x=0.18)
+    panel.locator_params(axis="x", nbins=5)
     panel.xaxis.set_major_formatter(lambda value, _: amount(value, unit))
     panel.grid(axis="x", alpha=0.3)
 
