@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from tensorwire.servers.address import Listener, listen_shared, parse_address
 from tensorwire.servers.engines.python_model import as_model
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.model import Model, ModelError
+from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.config_file import read_config
+from tensorwire.servers.repository.layout import numbered
 from tensorwire.servers.server import App
-from tensorwire.servers.service import Service, open_model
+from tensorwire.servers.service import Service, load_version, open_model
 from tensorwire.servers.supervisor import Supervisor
 from tensorwire.servers.tls import TlsFiles
 
@@ -43,31 +47,56 @@ def make_app(
     drain_timeout: float = 30.0,
     engine: str | None = None,
     engine_options: Mapping[str, Any] | None = None,
+    name: str = "",
     max_queue: int = 1024,
     request_timeout: float | None = None,
     isolate: bool = False,
     isolate_memory: int = 0,
+    config: str | Path | RepositoryConfig | None = None,
+    poll: float = 1.0,
     **limits: Any,
 ) -> App:
     """An App for one model: a path, 'module:name' of Python, a function, class or object of Python, a Model, or None
-    for the embedded digits classifier.
+    for the embedded digits classifier. A folder of numbered versions is kept in line with: see Repository.
 
-    ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles, ``limits`` are the
-    fields of Limits, the rest is as for App. ``isolate``: run the model in a process of its own, which may have
-    ``isolate_memory`` bytes for itself (0: any number), and which is killed when a request takes longer than
-    ``request_timeout``; the model must be one that another process can load, so no Model. Raises ModelError,
-    TlsError, ValueError for a bad address or limit, TypeError for an unknown option.
+    ``name`` is the model's, if not its file's. ``config``: instead of one model, those of a configuration, or of a file
+    that holds one in any of the formats of ``repository.config_file``; ``poll``: seconds between two looks at their
+    files (0: none). ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles,
+    ``limits`` are the fields of Limits, the rest is as for App. ``isolate``: run each model in a process of its own,
+    which may have ``isolate_memory`` bytes for itself (0: any number), and which is killed when a request takes longer
+    than ``request_timeout``; the model must be one that another process can load, so no Model. Raises ModelError,
+    ConfigError, TlsError, ValueError for a bad address or limit, TypeError for an unknown option.
     """
     checked = Limits(**limits)
     tls = _tls(tls_cert, tls_key, tls_client_ca)
     if isolate_memory and not isolate:
         raise ValueError("isolate_memory is of no use without isolate")
+    load = load_version
     if isolate:
-        models = [_isolated(model, engine, engine_options, isolate_memory, request_timeout)]
-    else:
-        models = [_as_model(model, engine, engine_options)]
-    service = Service(models, max_queue=max_queue, request_timeout=request_timeout)
-    return App(service, listen=listen, tls=tls, socket_mode=socket_mode, limits=checked, drain_timeout=drain_timeout)
+        load = partial(_isolated_version, isolate_memory, request_timeout)
+    reread = None
+    models: list[Model] = []
+    if isinstance(config, str | Path):
+        reread = partial(read_config, Path(config))
+        config = reread()
+    elif config is None:
+        config = _versioned(model, name, engine, engine_options)
+        if config is None:
+            if isolate:
+                models = [_isolated(model, engine, engine_options, isolate_memory, request_timeout)]
+            else:
+                models = [_as_model(model, engine, engine_options)]
+            models[0].name = name or models[0].name
+    service = Service(models, max_queue=max_queue, request_timeout=request_timeout, config=config, load=load, poll=poll)
+    return App(
+        service,
+        listen=listen,
+        tls=tls,
+        socket_mode=socket_mode,
+        limits=checked,
+        drain_timeout=drain_timeout,
+        reread=reread,
+    )
 
 
 def serve_model(
@@ -148,7 +177,8 @@ def _serve_workers(
             for group, listeners in zip(groups, listen_shared(address, workers, socket_mode=mode), strict=True):
                 group += listeners
                 opened += listeners
-        forwarded = () if tls is None else (signal.SIGHUP,)
+        rereads = tls is not None or isinstance(options.get("config"), str | Path)
+        forwarded = (signal.SIGHUP,) if rereads else ()
         return Supervisor(work, workers, options.get("drain_timeout", 30.0), forwarded, close).run()
     finally:
         close()
@@ -181,7 +211,22 @@ def _isolated(
     return IsolatedModel(make_target(model, engine, options, memory), timeout=timeout)
 
 
+def _isolated_version(memory: int, timeout: float | None, path: Path, config: ModelConfig) -> Model:
+    return _isolated(path, config.engine, config.options, memory, timeout)
+
+
 def _end_isolated() -> None:
     from tensorwire.servers.isolation.model import end_all
 
     end_all()
+
+
+def _versioned(model: Any, name: str, engine: str | None, options: Mapping[str, Any] | None) -> RepositoryConfig | None:
+    """The configuration of a base path with numbered versions; None when the model is something else."""
+    if not isinstance(model, str | Path):
+        return None
+    base = Path(model).expanduser().absolute()
+    if not base.is_dir() or not numbered(base):
+        return None
+    only = ModelConfig(name=name or base.name, path=str(base), engine=engine, options=dict(options or {}))
+    return RepositoryConfig(models=(only,))

@@ -141,6 +141,14 @@ class Servables:
         """Name versions of a model; replaces the labels that it had. A version need not be there."""
         self.known(name).labels = dict(labels)
 
+    def resolve(self, name: str) -> str:
+        """The name of a model that is known, of the default one for ''. Raises RequestError 404."""
+        return self._find(name).name
+
+    def versions(self, name: str) -> Mapping[int, Served]:
+        """The versions of a known model that serve, by number."""
+        return self._models[name].served
+
     def labels(self, name: str) -> Mapping[str, int]:
         return self._models[name].labels
 
@@ -150,14 +158,18 @@ class Servables:
         Raises RequestError: 400 for a number and a label, 404 for what is not there (the text says what is), 503 while
         no version of a known model serves.
         """
-        versions = self._models.get(name or self.default)
-        if versions is None:
-            raise RequestError(404, f"unknown model {quoted(name)}: this server has {_listed(self._models)}")
+        versions = self._find(name)
         if version is None and not label:
             if versions.newest is None:
                 raise RequestError(503, f"no version of model {versions.name!r} is available")
             return versions.newest
         return versions.find(version, label)
+
+    def _find(self, name: str) -> _Versions:
+        versions = self._models.get(name or self.default)
+        if versions is None:
+            raise RequestError(404, f"unknown model {quoted(name)}: this server has {_listed(self._models)}")
+        return versions
 
 
 class _Versions:

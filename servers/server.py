@@ -23,6 +23,7 @@ from tensorwire.servers.fronts.graphpipe import WireHandler
 from tensorwire.servers.fronts.handover import HandOver
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.pages import make_pages
+from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
 from tensorwire.servers.service import Service
 from tensorwire.servers.tls import TlsError, TlsFiles
 
@@ -38,8 +39,8 @@ class App:
     ``listen``: 'host:port' (port 0: any free one), '[IPv6]:port', 'unix:/path', 'systemd', or a Listener that is open
     already, or several of them. ``tls``: the certificates with which TCP ports speak TLS; UNIX sockets never do.
     ``socket_mode``: permissions of the files of UNIX sockets (None: as the umask says). ``drain_timeout``: seconds
-    that requests in flight get when the server stops. Start it inside a running event loop, or let ``run`` do all of
-    it. Raises ValueError for a bad address, TlsError.
+    that requests in flight get when the server stops. ``reread`` reads the configuration of models again. Start it
+    inside a running event loop, or let ``run`` do all of it. Raises ValueError for a bad address, TlsError.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class App:
         socket_mode: int | None = None,
         limits: Limits | None = None,
         drain_timeout: float = 30.0,
+        reread: Callable[[], RepositoryConfig] | None = None,
     ) -> None:
         limits = limits or Limits()
         places = [listen] if isinstance(listen, str) else listen
         self.service = service
         self._places = [parse_address(place) if isinstance(place, str) else place for place in places]
         self._tls = tls
+        self._reread = reread
         self._context = tls.context() if tls is not None else None
         self._socket_mode = socket_mode
         self._head_timeout = limits.head_timeout
@@ -108,6 +111,7 @@ class App:
             self._close_listeners()
             self.service.close()
             raise
+        self.service.start()
         self._sweep()
 
     async def _open(self, listener: Listener) -> asyncio.AbstractServer | TlsAcceptor[Connection]:
@@ -128,18 +132,36 @@ class App:
         return self._context
 
     async def reload(self) -> bool:
-        """Read the certificates again, for connections to come; False, with the reason logged, when that fails.
+        """Read the certificates and the configuration again; False, with the reason logged, when that fails.
 
-        Those that are open keep theirs.
+        Connections that are open keep their certificates.
         """
-        if self._tls is None or not self.ready:
+        if not self.ready:
             return False
+        certificates = await self._reload_certificates()
+        return await self._reload_configuration() and certificates
+
+    async def _reload_certificates(self) -> bool:
+        if self._tls is None:
+            return True
         try:
             self._context = self._tls.context()
         except TlsError as error:
             _log.error("the certificates stay as they are: %s", error)
             return False
         _log.info("certificates read again")
+        return True
+
+    async def _reload_configuration(self) -> bool:
+        if self._reread is None:
+            return True
+        try:
+            config = await asyncio.to_thread(self._reread)
+        except ConfigError as error:
+            _log.error("the configuration stays as it is: %s", error)
+            return False
+        _log.info("configuration read again: %d models", len(config.models))
+        await self.service.configure(config)
         return True
 
     async def stop(self) -> bool:
@@ -170,15 +192,15 @@ class App:
         # The transports tell their protocols in the next turn of the loop.
         await asyncio.sleep(0)
         self._timer.cancel()
-        self.service.close()
+        await self.service.stop()
         return finished
 
     async def run(self, on_ready: Callable[[App], None] | None = None, *, parent: socket.socket | None = None) -> bool:
         """Start, call ``on_ready``, serve until SIGTERM or SIGINT, stop; returns as ``stop`` does.
 
-        A second signal ends the process at once; SIGHUP reads the certificates of TLS again. Signals are only listened
-        to on the main thread. ``parent``: a socket whose end also means to stop; then SIGINT, which a terminal sends
-        to every process, is the parent's business.
+        A second signal ends the process at once; SIGHUP reads certificates and configuration again. Signals are only
+        listened to on the main thread. ``parent``: a socket whose end also means to stop; then SIGINT, which a terminal
+        sends to every process, is the parent's business.
         """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
@@ -201,7 +223,7 @@ class App:
         if parent is not None:
             del handlers[signal.SIGINT]
             loop.add_reader(parent, on_orphaned, parent)
-        if self._tls is not None:
+        if self._tls is not None or self._reread is not None:
             handlers[signal.SIGHUP] = self._on_hangup
         if threading.current_thread() is not threading.main_thread():
             handlers.clear()

@@ -7,17 +7,22 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tensorwire._messages import Metadata, Request, Response
 from tensorwire._version import __version__
-from tensorwire.servers.engines.registry import load_model
+from tensorwire.servers.engines.registry import is_model, load_model
 from tensorwire.servers.job import Cancelled, Expired, Job, bare, late, run
 from tensorwire.servers.model import Model, RequestError
 from tensorwire.servers.repository import local
+from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.loading import Load
+from tensorwire.servers.repository.repository import Repository
+from tensorwire.servers.repository.version import State
 from tensorwire.servers.servables import ANY, Servables, Served, Target
+from tensorwire.servers.status import ModelStatus, VersionStatus
 
-__all__ = ["SERVER", "Service", "open_model"]
+__all__ = ["SERVER", "Service", "load_version", "open_model"]
 
 SERVER = f"tensorwire/{__version__}"
 
@@ -42,19 +47,23 @@ class Service:
     ``default`` is the model for requests that name none (None: the first). ``loop`` is where results are
     delivered (None: the running one). ``max_queue``: how many requests may wait per model before more are
     refused with 503. ``request_timeout``: seconds after which a request is answered with 504 whatever its own
-    deadline (None: no such limit). ``requests`` and ``failures`` count calls and those of them that ended in a
-    RequestError; of these, ``expired`` whose deadline had passed and ``cancelled`` whose client had gone away
-    before the model was run.
+    deadline (None: no such limit). ``config``: models to load from disk, and to keep in line with it, from ``start``
+    on; ``load``: how (None: by load_version); ``poll``: seconds between two looks at it (0: only when told to).
+    ``requests`` and ``failures`` count calls and those of them that ended in a RequestError; of these, ``expired``
+    whose deadline had passed and ``cancelled`` whose client had gone away before the model was run.
     """
 
     def __init__(
         self,
-        models: Sequence[Model],
+        models: Sequence[Model] = (),
         *,
         default: str | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         max_queue: int = 1024,
         request_timeout: float | None = None,
+        config: RepositoryConfig | None = None,
+        load: Load | None = None,
+        poll: float = 1.0,
     ) -> None:
         if request_timeout is not None and not request_timeout > 0:
             raise ValueError(f"request_timeout must be above 0 seconds, is {request_timeout:g}")
@@ -69,6 +78,10 @@ class Service:
         for model in models:
             self._servables.publish(model.name, _number(model), Served(model, max_queue, loop))
         self._finishing: set[Served] = set()
+        self.repository: Repository | None = None
+        if config is not None:
+            self.repository = Repository(config, load=load or load_version, is_model=is_model, publisher=self,
+            poll=poll) self._know(config)
         self._tasks: set[asyncio.Task[None]] = set()  # kept: a loop refers to its tasks weakly
         self.requests = 0
         self.failures = 0
@@ -95,9 +108,13 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Requests are welcome: there are models, every one of them is ready, and nobody has asked to stop."""
+        """Requests are welcome: every configured model has a version that serves, all are ready, and nobody has asked
+        to stop.
+        """
         ready = [model.ready for model in self.models]
-        return bool(ready) and all(ready) and not self._draining and not self._closed
+        if self._draining or self._closed or not ready or not all(ready):
+            return False
+        return self.repository is None or self.repository.ready
 
     @property
     def in_flight(self) -> int:
@@ -198,6 +215,47 @@ class Service:
         of = served.model
         return Metadata(of.name, of.version, SERVER, of.description, specs.inputs, specs.outputs)
 
+    def status(self, name: str | None = None) -> list[ModelStatus]:
+        """What became of every model, or of one ('': the default). Raises RequestError 404 for an unknown one."""
+        names = self.model_names if name is None else (self._servables.resolve(name),)
+        return [self._status(name) for name in names]
+
+    def _status(self, name: str) -> ModelStatus:
+        served = self._servables.versions(name)
+        managed = self.repository.models.get(name) if self.repository is not None else None
+        if managed is None:
+            found = [VersionStatus(number, str(State.AVAILABLE), **_facts(served.get(number))) for number in served]
+        else:
+            found = [
+                VersionStatus(
+                    number, str(version.state), version.error, version.times(), **_facts(served.get(number))
+                )
+                for number, version in managed.versions.items()
+            ]
+        found.sort(key=lambda version: version.number, reverse=True)
+        return ModelStatus(name, found, self._servables.labels(name), managed.problem if managed is not None else "")
+
+    def start(self) -> None:
+        """Begin to load what is configured; on the loop's thread, once."""
+        if self.repository is not None:
+            self.repository.start()
+
+    async def configure(self, config: RepositoryConfig) -> None:
+        """Serve what another configuration says, while requests run; see ``Repository.apply``."""
+        assert self.repository is not None, "this service has no repository"
+        self._know(config)
+        await self.repository.apply(config)
+        wanted = {model.name for model in config.models}
+        for name in self.model_names:
+            if name not in wanted:
+                self._servables.forget(name)
+
+    def _know(self, config: RepositoryConfig) -> None:
+        for model in config.models:
+            self._servables.label(model.name, model.labels)
+        if config.models:
+            self._servables.default = config.default or config.models[0].name
+
     def publish(self, name: str, number: int, model: Model) -> None:
         """Send requests to a version of a model from now on.
 
@@ -227,6 +285,13 @@ class Service:
         self._closed = True
         return not self.in_flight
 
+    async def stop(self) -> None:
+        """Stop looking for models, and close: nothing is loaded or unloaded afterwards."""
+        self._closed = True
+        if self.repository is not None:
+            await self.repository.close()
+        self.close()
+
     def close(self) -> None:
         """Refuse requests, end the threads once they are free, close the models. Can be called twice."""
         self._closed = True
@@ -238,7 +303,7 @@ class Service:
         """Answer what a version has still got, then let go of it. Requests that it runs keep it alive meanwhile."""
         self._finishing.add(served)
         try:
-            if served.workers is not None:
+            if served.workers is not None and not self._closed:
                 await served.workers.drain()
             served.end()
             await asyncio.to_thread(served.model.close)
@@ -257,6 +322,23 @@ class Service:
             elif isinstance(result, Cancelled):
                 self.cancelled += 1
         done(result)
+
+
+def load_version(path: Path, config: ModelConfig) -> Model:
+    """Load a version of a configured model, in this process. Raises ModelError."""
+    return load_model(path, engine=config.engine, options=config.options)
+
+
+def _facts(served: Served | None) -> _Facts:
+    """What only the version that serves can tell."""
+    if served is None:
+        return {"engine": "", "in_flight": 0}
+    return {"engine": served.model.engine, "in_flight": served.workers.in_flight if served.workers else 0}
+
+
+class _Facts(TypedDict):
+    engine: str
+    in_flight: int
 
 
 def _number(model: Model) -> int:

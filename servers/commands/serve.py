@@ -49,6 +49,10 @@ EXAMPLES = """Examples:
 
     tensorwire serve model.onnx --isolate --isolate-memory 4GiB --request-timeout 30
 
+    tensorwire serve /srv/models/digits --name digits
+
+    tensorwire serve --config models.toml
+
     tensorwire serve --echo
 """
 
@@ -62,6 +66,33 @@ def serve(
             "digits.",
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "--model_config_file",
+            metavar="FILE",
+            help="Serve the models of a configuration: our TOML, TensorFlow Serving's text or "
+            "simple_tensorflow_serving's JSON. SIGHUP reads it again.",
+        ),
+    ] = None,
+    model_base_path: Annotated[
+        Path | None,
+        typer.Option("--model_base_path", metavar="DIR", help="TensorFlow Serving's flag for PATH."),
+    ] = None,
+    model_name: Annotated[
+        str, typer.Option("--model_name", "--name", metavar="NAME", help="The model's name. Default: its file's.")
+    ] = "",
+    poll: Annotated[
+        float,
+        typer.Option(
+            "--poll",
+            "--file_system_poll_wait_seconds",
+            min=0.0,
+            metavar="SECONDS",
+            help="Time between two looks at base paths that the system does not watch. 0: look at the start only.",
+        ),
+    ] = 1.0,
     echo: Annotated[
         bool, typer.Option("--echo", help="Serve the identity: tensors come back as they were sent.")
     ] = False,
@@ -174,6 +205,11 @@ def serve(
     )
     if echo and (path or engine or options):
         raise UserError("--echo is a model of its own: it takes no PATH, and no option of how to load one")
+    if path is not None and model_base_path is not None:
+        raise UserError("--model_base_path is another way to give PATH: give one")
+    path = path or model_base_path
+    if config is not None and (path or echo or engine or options or model_name):
+        raise UserError("--config says which models there are, and how they are loaded: no PATH or other option does")
     check_addresses(listen or ())
     if isolate_memory is not None and not isolate:
         raise UserError("--isolate-memory needs --isolate")
@@ -191,7 +227,8 @@ def serve(
 
     def on_ready(app: App) -> None:
         if not quiet:
-            print(banner(app, "embedded: no model was named" if path is None and not echo else ""), flush=True)
+            embedded = path is None and not (echo or config)
+            print(banner(app, "embedded: no model was named" if embedded else ""), flush=True)
 
     finished = serve_model(
         EchoModel() if echo else path,
@@ -215,6 +252,9 @@ def serve(
         isolate_memory=0 if isolate_memory is None else parse_size(isolate_memory, "--isolate-memory"),
         engine=engine,
         engine_options=options,
+        name=model_name,
+        config=config,
+        poll=poll,
         on_ready=on_ready,
         **limits,
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["banner", "check_addresses", "raise_descriptor_limit", "set_up_logging"]
 
+_MOST_NAMED = 10
+
 
 def check_addresses(listen: Iterable[str]) -> None:
     """Raises UserError for an address that is none, before anything is loaded."""
@@ -45,9 +47,14 @@ def set_up_logging(level: int, access_log: bool) -> None:
 
 def banner(app: App, remark: str = "") -> str:
     """Where it listens and what it serves, in two lines."""
+    where = f"listening on {' '.join(app.urls)} (Ctrl-C to stop)"
+    if app.service.repository is not None:
+        names = app.service.model_names
+        listed = ", ".join(map(shown, names[:_MOST_NAMED])) + (", ..." if len(names) > _MOST_NAMED else "")
+        return f"{where}\nloading {listed or 'no models'}; {app.urls[0]}/v1/models tells how they are"
     metadata = app.service.metadata()
     inputs = ", ".join(spec_text(spec) for spec in metadata.inputs) or "anything"
     outputs = ", ".join(spec_text(spec) for spec in metadata.outputs) or "anything"
     engine = ", ".join(filter(None, [app.service.models[0].engine, remark]))
     about = f"{shown(metadata.name)} ({engine})"
-    return f"listening on {' '.join(app.urls)} (Ctrl-C to stop)\nserving {about}: {inputs} -> {outputs}"
+    return f"{where}\nserving {about}: {inputs} -> {outputs}"

@@ -15,7 +15,7 @@ from typing import Any, cast
 from tensorwire.servers.engines.foreign import foreign_format
 from tensorwire.servers.model import Engine, Model, ModelError
 
-__all__ = ["GROUP", "engine_names", "find_engine", "is_reference", "load_model"]
+__all__ = ["GROUP", "engine_names", "find_engine", "is_model", "is_reference", "load_model"]
 
 GROUP = "tensorwire.engines"
 PYTHON = "python"  # the engine of references to Python modules
@@ -53,6 +53,15 @@ def find_engine(path: Path, name: str | None = None) -> Engine:
         raise ModelError(f"{path}: {foreign}")
     reason = f" ({'; '.join(broken)})" if broken else ""
     raise ModelError(f"{path}: not a format of a known engine ({known}){reason}; name one if it is")
+
+
+def is_model(path: Path) -> bool:
+    """An engine recognizes the file or folder. Reads little, raises nothing."""
+    try:
+        find_engine(path)
+    except ModelError:
+        return False
+    return True
 
 
 def is_reference(path: str | Path) -> bool:

@@ -12,6 +12,7 @@ from tensorwire._net import Connection
 from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.target import find_target
 from tensorwire.servers.fronts.wire import (
     error_frame,
     header_deadline,
@@ -22,6 +23,7 @@ from tensorwire.servers.fronts.wire import (
     result_frame,
 )
 from tensorwire.servers.model import RequestError
+from tensorwire.servers.servables import ANY
 from tensorwire.servers.service import Service
 
 __all__ = ["WireHandler"]
@@ -69,16 +71,22 @@ class WireHandler:
         names = True
         result: RequestError
         try:
+            target = find_target(exchange.path) if exchange.path != b"/" else None
             message = read_message(exchange.body)
             if not isinstance(message, Request):
-                answer_with(exchange, 200, encode(self._service.metadata()))
+                answer_with(exchange, 200, encode(self._service.metadata(target or ANY)))
                 return
-            exchange.model = message.model
+            exchange.model = message.model if target is None else target.model
             names = not message.outputs
             deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
             answer = Answer(self, exchange, names)
             self._service.submit(
-                message, answer, received=exchange.started, deadline_ms=deadline_ms, abandoned=answer.abandoned
+                message,
+                answer,
+                received=exchange.started,
+                deadline_ms=deadline_ms,
+                abandoned=answer.abandoned,
+                target=target,
             )
             return
         except RequestError as error:

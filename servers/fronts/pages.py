@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Protocol
 
-import numpy as np
-import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,15 +15,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tensorwire import Metadata, TensorSpec
 from tensorwire._budget import Budget
 from tensorwire.servers.fronts import access
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.models import model_routes
+from tensorwire.servers.fronts.render import JsonResponse, metadata_json
 from tensorwire.servers.fronts.upload import Upload
 from tensorwire.servers.fronts.wire import is_wire
+from tensorwire.servers.model import RequestError
 from tensorwire.servers.service import Service
 
-__all__ = ["Status", "make_pages", "metadata_json"]
+__all__ = ["Status", "make_pages"]
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -38,19 +39,12 @@ class Status(Protocol):
     def open_connections(self) -> int: ...
 
 
-class JsonResponse(Response):
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-
-
 def make_pages(
     service: Service, status: Status, limits: Limits, budget: Budget, routes: Sequence[BaseRoute] = ()
 ) -> ASGIApp:
     """The app; ``budget`` is what bodies take their memory from, ``routes`` are those of further protocols."""
     app = Starlette(
-        routes=[*_routes(service, status), *routes],
+        routes=[*_routes(service, status), *model_routes(service), *routes],
         exception_handlers={HTTPException: _http_error, Exception: _server_error},
     )
     upload = Upload(service, limits, budget)
@@ -74,29 +68,14 @@ def make_pages(
     return choose
 
 
-def metadata_json(metadata: Metadata) -> dict[str, Any]:
-    """A model's metadata as JSON values; ``type`` is numpy's name of the dtype, 'string', or null for any."""
-    return {
-        "name": metadata.name,
-        "version": metadata.version,
-        "server": metadata.server,
-        "description": metadata.description,
-        "inputs": [_spec_json(spec) for spec in metadata.inputs],
-        "outputs": [_spec_json(spec) for spec in metadata.outputs],
-    }
-
-
-def _spec_json(spec: TensorSpec) -> dict[str, Any]:
-    dtype = spec.dtype
-    name = None if dtype is None else "string" if dtype == np.dtype(object) else dtype.name
-    return {"name": spec.name, "description": spec.description, "shape": list(spec.shape), "type": name}
-
-
 def _routes(service: Service, status: Status) -> list[Route]:
     async def root(request: Request) -> Response:
         if request.method == "POST":
             raise HTTPException(415, "the body must be a GraphPipe flatbuffer Request, not JSON")
-        about = metadata_json(service.metadata())
+        try:
+            about = metadata_json(service.metadata())
+        except RequestError as error:
+            raise HTTPException(error.code, error.message) from None
         # Only models that have one: most are as they were loaded.
         states = {model.name: model.status for model in service.models if model.status}
         return JsonResponse({**about, "status": states} if states else about)
@@ -126,8 +105,8 @@ def _routes(service: Service, status: Status) -> list[Route]:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     body: dict[str, Any] = {"error": error.detail}
-    if error.status_code == 404:
-        pages = [route.path for route in request.app.routes if isinstance(route, Route)]
+    if error.status_code == 404 and error.detail == HTTPStatus.NOT_FOUND.phrase:
+        pages = [route.path for route in request.app.routes if isinstance(route, Route) and "{" not in route.path]
         body = {
             "error": f"nothing at {request.url.path}",
             "pages": pages,

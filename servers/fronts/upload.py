@@ -13,6 +13,7 @@ from tensorwire._budget import Budget
 from tensorwire._copies import count_sent
 from tensorwire.servers.fronts.body import BodyReader
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.target import find_target
 from tensorwire.servers.fronts.wire import (
     error_frame,
     header_deadline,
@@ -22,6 +23,7 @@ from tensorwire.servers.fronts.wire import (
     result_frame,
 )
 from tensorwire.servers.model import RequestError
+from tensorwire.servers.servables import ANY
 from tensorwire.servers.service import Service
 
 __all__ = ["Upload"]
@@ -56,13 +58,16 @@ class Upload:
     ) -> tuple[int, Frame]:
         names = True
         try:
+            target = find_target(scope["raw_path"])
             message = read_message(body)
             if not isinstance(message, Request):
-                return 200, encode(self._service.metadata())
-            scope["tensorwire.model"] = message.model
+                return 200, encode(self._service.metadata(target or ANY))
+            scope["tensorwire.model"] = message.model if target is None else target.model
             names = not message.outputs
             deadline_ms = header_deadline(_field(scope, b"x-deadline-ms"))
-            result = await self._service.infer(message, received=started, deadline_ms=deadline_ms, abandoned=abandoned)
+            result = await self._service.infer(
+                message, received=started, deadline_ms=deadline_ms, abandoned=abandoned, target=target
+            )
             return result_frame(result, names)
         except RequestError as error:
             return result_frame(error, names)

@@ -7,6 +7,7 @@ import logging
 from tensorwire import Chunk, DecodeError, Frame, MetadataRequest, Request, Response, Status, decode, encode
 from tensorwire._budget import Budget
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.target import MODELS, find_target
 from tensorwire.servers.model import RequestError
 
 __all__ = [
@@ -53,7 +54,8 @@ def is_wire(method: bytes, path: bytes, content_type: bytes) -> bool:
     """True when a request's head says that its body is a flatbuffer Request.
 
     That is a POST to '/' of anything but JSON, and a POST elsewhere of no type or a binary one (GraphPipe's
-    clients send either, to whatever path they are given), save to pages and where another protocol lives.
+    clients send either, to whatever path they are given), save to pages and where another protocol lives. Below
+    /v1/models/ the type must be a binary one: clients of TensorFlow Serving send JSON there without a type.
     """
     if method != b"POST":
         return False
@@ -61,6 +63,8 @@ def is_wire(method: bytes, path: bytes, content_type: bytes) -> bool:
         content_type = content_type.partition(b";")[0].strip().lower()
     if path == b"/" and content_type in _BINARY:
         return True
+    if path.startswith(MODELS):
+        return content_type != b"" and content_type in _BINARY and find_target(path) is not None
     path = path.partition(b"?")[0]
     if path == b"/":
         return not (content_type.endswith((b"/json", b"+json")))

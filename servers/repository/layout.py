@@ -11,7 +11,7 @@ from pathlib import Path
 from tensorwire.servers.model import ModelError
 from tensorwire.servers.repository.config import LARGEST_VERSION
 
-__all__ = ["Stamp", "find_versions", "look", "model_file"]
+__all__ = ["Stamp", "find_versions", "look", "model_file", "numbered"]
 
 _MOST_LISTED = 8
 _HIDDEN = (".", "_")
@@ -45,6 +45,14 @@ def find_versions(base: Path, is_model: Callable[[Path], bool]) -> dict[int, Pat
     if not base.is_dir():
         base.stat()
         return {1: base}
+    found = numbered(base)
+    if found:
+        return found
+    return {1: base} if is_model(base) else {}
+
+
+def numbered(base: Path) -> dict[int, Path]:
+    """The entries of a folder whose names are version numbers. Raises OSError."""
     names: dict[int, str] = {}
     with os.scandir(base) as entries:
         for entry in entries:
@@ -53,9 +61,7 @@ def find_versions(base: Path, is_model: Callable[[Path], bool]) -> dict[int, Pat
                 number = int(name)
                 if number <= LARGEST_VERSION and (number not in names or len(name) < len(names[number])):
                     names[number] = name
-    if names:
-        return {number: base / name for number, name in names.items()}
-    return {1: base} if is_model(base) else {}
+    return {number: base / name for number, name in names.items()}
 
 
 def look(path: Path) -> Stamp:

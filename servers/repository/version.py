@@ -49,3 +49,7 @@ class ModelVersion:
         self.state = state
         self.error = error
         self.since[state] = time.time()
+
+    def times(self) -> dict[str, float]:
+        """``since`` with the states' plain names."""
+        return {str(state): at for state, at in self.since.items()}

@@ -270,7 +270,7 @@ def test_an_error_of_the_server_itself_is_a_500(
 ) -> None:
     with Raw(server.url) as raw:
         with monkeypatch.context() as patch:
-            patch.setattr(server.app.service, "metadata", lambda: 1 / 0)
+            patch.setattr(server.app.service, "metadata", lambda target: 1 / 0)
             answer = raw.post(bytes(tw.encode(tw.MetadataRequest())))
         assert (answer.status, error(answer).code) == (500, 500)
         assert "ZeroDivisionError" in caplog.text

@@ -18,7 +18,7 @@ from tensorwire.servers.fronts.handover import without_upgrade
 from tensorwire.servers.fronts.pages import metadata_json
 
 BODY = bytes(tw.encode(tw.Request({"x": np.ones(3, np.float32)})))
-PAGES = ["/", "/healthz", "/readyz", "/control/is_alive", "/control/is_ready", "/control/client_count"]
+PAGES = ["/", "/healthz", "/readyz", "/control/is_alive", "/control/is_ready", "/control/client_count", "/v1/models"]
 
 
 @pytest.fixture(scope="module")

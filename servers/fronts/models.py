@@ -1,0 +1,98 @@
+"""The pages about models: which there are, in which state their versions are, what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tensorwire.servers.fronts.render import JsonResponse, metadata_json
+from tensorwire.servers.model import RequestError
+from tensorwire.servers.servables import Target
+from tensorwire.servers.service import Service
+from tensorwire.servers.status import ModelStatus, VersionStatus
+
+__all__ = ["model_routes"]
+
+_PLACES = ("", "/versions/{version:int}", "/labels/{label}")
+
+
+def model_routes(service: Service) -> list[Route]:
+    """GET /v1/models, and of each model its status and /metadata; versions by number or label."""
+
+    async def models(request: Request) -> Response:
+        listed = [_model_json(status, status.name == service.default) for status in service.status()]
+        return JsonResponse({"models": listed})
+
+    def status(target: Target) -> dict[str, Any]:
+        return _status_json(service, target)
+
+    def metadata(target: Target) -> dict[str, Any]:
+        return metadata_json(service.metadata(target))
+
+    async def not_a_tensor(request: Request) -> Response:
+        raise HTTPException(
+            415, "the body must be a GraphPipe flatbuffer Request, with the Content-Type application/octet-stream"
+        )
+
+    routes = [Route("/v1/models", models), Route("/v1/models/{rest:path}", not_a_tensor, methods=["POST"])]
+    for place in _PLACES:
+        routes.append(Route(f"/v1/models/{{name}}{place}", _page(status)))
+        routes.append(Route(f"/v1/models/{{name}}{place}/metadata", _page(metadata)))
+    return routes
+
+
+def _page(answer: Callable[[Target], dict[str, Any]]) -> Callable[[Request], Any]:
+    async def page(request: Request) -> Response:
+        found = request.path_params
+        try:
+            return JsonResponse(answer(Target(found["name"], found.get("version"), found.get("label", ""))))
+        except RequestError as error:
+            raise HTTPException(error.code, error.message) from None
+
+    return page
+
+
+def _model_json(status: ModelStatus, default: bool) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "default": default,
+        "ready": status.ready,
+        "labels": dict(status.labels),
+        "problem": status.problem,
+        "versions": [
+            {
+                "version": str(version.number),
+                "state": version.state,
+                "error": version.error,
+                "engine": version.engine,
+                "in_flight": version.in_flight,
+                "since": dict(version.since),
+            }
+            for version in status.versions
+        ],
+    }
+
+
+def _status_json(service: Service, target: Target) -> dict[str, Any]:
+    """As TensorFlow Serving answers: https://www.tensorflow.org/tfx/serving/api_rest#model_status_api"""
+    status = service.status(target.model)[0]
+    number = target.version
+    if target.label:
+        number = status.labels.get(target.label)
+        if number is None:
+            raise RequestError(404, f"model {status.name!r} has no version with the label {target.label!r}")
+    versions = [version for version in status.versions if number in (None, version.number)]
+    if number is not None and not versions:
+        raise RequestError(404, f"model {status.name!r} has no version {number}")
+    return {"model_version_status": [_version_json(version) for version in versions]}
+
+
+def _version_json(version: VersionStatus) -> dict[str, Any]:
+    failed = version.error and not version.available
+    status = {"error_code": "UNKNOWN" if failed else "OK", "error_message": version.error}
+    return {"version": str(version.number), "state": version.state, "status": status}
