@@ -19,6 +19,7 @@ from tensorwire.servers.model import Model, ModelError
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.config_file import read_config
 from tensorwire.servers.repository.layout import numbered
+from tensorwire.servers.repository.loading import Load
 from tensorwire.servers.server import App
 from tensorwire.servers.service import Service, load_version, open_model
 from tensorwire.servers.supervisor import Supervisor
@@ -54,6 +55,7 @@ def make_app(
     isolate_memory: int = 0,
     config: str | Path | RepositoryConfig | None = None,
     poll: float = 1.0,
+    admin_token: str = "",
     **limits: Any,
 ) -> App:
     """An App for one model: a path, 'module:name' of Python, a function, class or object of Python, a Model, or None
@@ -71,7 +73,7 @@ def make_app(
     tls = _tls(tls_cert, tls_key, tls_client_ca)
     if isolate_memory and not isolate:
         raise ValueError("isolate_memory is of no use without isolate")
-    load = load_version
+    load: Load = load_version
     if isolate:
         load = partial(_isolated_version, isolate_memory, request_timeout)
     reread = None
@@ -87,6 +89,8 @@ def make_app(
             else:
                 models = [_as_model(model, engine, engine_options)]
             models[0].name = name or models[0].name
+    if admin_token and config is None:
+        raise ValueError("administration is for models that a configuration or a base path names")
     service = Service(models, max_queue=max_queue, request_timeout=request_timeout, config=config, load=load, poll=poll)
     return App(
         service,
@@ -96,6 +100,7 @@ def make_app(
         limits=checked,
         drain_timeout=drain_timeout,
         reread=reread,
+        admin_token=admin_token,
     )
 
 
@@ -117,6 +122,8 @@ def serve_model(
     """
     if workers < 1:
         raise ValueError(f"workers is 1 or more, not {workers}")
+    if workers > 1 and options.get("admin_token"):
+        raise ValueError("administration would reach one of several workers only")
     if workers > 1:
         return _serve_workers(model, listen, on_ready, workers, options)
 

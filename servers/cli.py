@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tensorwire.servers.commands import bench, doctor, infer, inspection, serve, version
+from tensorwire.servers.commands import bench, config, doctor, infer, inspection, models, serve, version
 from tensorwire.servers.commands.program import run_program
 
 __all__ = ["app", "main"]
@@ -26,6 +26,17 @@ app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(name="inspect", epilog=inspection.EXAMPLES)(inspection.inspect)
 app.command(epilog=version.EXAMPLES)(version.version)
+
+_models = typer.Typer(help="See and change the models of a server.", epilog=models.EXAMPLES)
+_models.command("list")(models.list_models)
+for command in (models.load, models.unload, models.reload, models.label):
+    _models.command()(command)
+app.add_typer(_models, name="models")
+
+_config = typer.Typer(help="Check and convert configurations of models.")
+_config.command(epilog=config.EXAMPLES_CHECK)(config.check)
+_config.command(epilog=config.EXAMPLES_CONVERT)(config.convert)
+app.add_typer(_config, name="config")
 
 
 def main(args: Sequence[str] | None = None) -> int:

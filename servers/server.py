@@ -19,6 +19,7 @@ from tensorwire._memory import pool_trim
 from tensorwire._net import Connection
 from tensorwire.servers.acceptor import TlsAcceptor
 from tensorwire.servers.address import BACKLOG, Listener, listen, parse_address
+from tensorwire.servers.fronts.admin import admin_routes
 from tensorwire.servers.fronts.graphpipe import WireHandler
 from tensorwire.servers.fronts.handover import HandOver
 from tensorwire.servers.fronts.limits import Limits
@@ -39,8 +40,9 @@ class App:
     ``listen``: 'host:port' (port 0: any free one), '[IPv6]:port', 'unix:/path', 'systemd', or a Listener that is open
     already, or several of them. ``tls``: the certificates with which TCP ports speak TLS; UNIX sockets never do.
     ``socket_mode``: permissions of the files of UNIX sockets (None: as the umask says). ``drain_timeout``: seconds
-    that requests in flight get when the server stops. ``reread`` reads the configuration of models again. Start it
-    inside a running event loop, or let ``run`` do all of it. Raises ValueError for a bad address, TlsError.
+    that requests in flight get when the server stops. ``reread`` reads the configuration of models again.
+    ``admin_token`` opens the pages of administration to those who send it ('': to nobody). Start it inside a running
+    event loop, or let ``run`` do all of it. Raises ValueError for a bad address, TlsError.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class App:
         limits: Limits | None = None,
         drain_timeout: float = 30.0,
         reread: Callable[[], RepositoryConfig] | None = None,
+        admin_token: str = "",
     ) -> None:
         limits = limits or Limits()
         places = [listen] if isinstance(listen, str) else listen
@@ -66,7 +69,9 @@ class App:
         self._pool_idle = limits.pool_idle
         self._drain_timeout = drain_timeout
         self.budget = Budget(limits.memory_limit, limits.max_waiting)
-        self._pages = HandOver(make_pages(service, self, limits, self.budget), limits, self._check_quiet)
+        administration = admin_routes(service, admin_token) if admin_token else ()
+        pages = make_pages(service, self, limits, self.budget, administration)
+        self._pages = HandOver(pages, limits, self._check_quiet)
         self._handler = WireHandler(
             service, limits, self.budget, self._pages.hand_over, self._check_quiet, self._pages.__len__
         )

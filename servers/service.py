@@ -80,8 +80,10 @@ class Service:
         self._finishing: set[Served] = set()
         self.repository: Repository | None = None
         if config is not None:
-            self.repository = Repository(config, load=load or load_version, is_model=is_model, publisher=self,
-            poll=poll) self._know(config)
+            self.repository = Repository(
+                config, load=load or load_version, is_model=is_model, publisher=self, poll=poll
+            )
+            self._know(config)
         self._tasks: set[asyncio.Task[None]] = set()  # kept: a loop refers to its tasks weakly
         self.requests = 0
         self.failures = 0

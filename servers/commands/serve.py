@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tensorwire.servers.commands.admin_client import read_token
 from tensorwire.servers.commands.model_options import (
     AllowPickle,
     CustomOps,
@@ -93,6 +94,14 @@ def serve(
             help="Time between two looks at base paths that the system does not watch. 0: look at the start only.",
         ),
     ] = 1.0,
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let those who send the token in this file load, unload and label models: see `tensorwire models`. "
+            "Default: nobody.",
+        ),
+    ] = None,
     echo: Annotated[
         bool, typer.Option("--echo", help="Serve the identity: tensors come back as they were sent.")
     ] = False,
@@ -210,6 +219,8 @@ def serve(
     path = path or model_base_path
     if config is not None and (path or echo or engine or options or model_name):
         raise UserError("--config says which models there are, and how they are loaded: no PATH or other option does")
+    if admin_token_file is not None and workers > 1:
+        raise UserError("--admin-token-file: administration would reach one of several --workers only")
     check_addresses(listen or ())
     if isolate_memory is not None and not isolate:
         raise UserError("--isolate-memory needs --isolate")
@@ -255,6 +266,7 @@ def serve(
         name=model_name,
         config=config,
         poll=poll,
+        admin_token=read_token(admin_token_file),
         on_ready=on_ready,
         **limits,
     )

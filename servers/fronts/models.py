@@ -16,7 +16,7 @@ from tensorwire.servers.servables import Target
 from tensorwire.servers.service import Service
 from tensorwire.servers.status import ModelStatus, VersionStatus
 
-__all__ = ["model_routes"]
+__all__ = ["model_json", "model_routes"]
 
 _PLACES = ("", "/versions/{version:int}", "/labels/{label}")
 
@@ -25,7 +25,7 @@ def model_routes(service: Service) -> list[Route]:
     """GET /v1/models, and of each model its status and /metadata; versions by number or label."""
 
     async def models(request: Request) -> Response:
-        listed = [_model_json(status, status.name == service.default) for status in service.status()]
+        listed = [model_json(status, status.name == service.default) for status in service.status()]
         return JsonResponse({"models": listed})
 
     def status(target: Target) -> dict[str, Any]:
@@ -57,7 +57,8 @@ def _page(answer: Callable[[Target], dict[str, Any]]) -> Callable[[Request], Any
     return page
 
 
-def _model_json(status: ModelStatus, default: bool) -> dict[str, Any]:
+def model_json(status: ModelStatus, default: bool) -> dict[str, Any]:
+    """A model's state as JSON values; ``since`` are seconds since 1970 at which a version entered its states."""
     return {
         "name": status.name,
         "default": default,

@@ -44,7 +44,7 @@ def make_pages(
 ) -> ASGIApp:
     """The app; ``budget`` is what bodies take their memory from, ``routes`` are those of further protocols."""
     app = Starlette(
-        routes=[*_routes(service, status), *model_routes(service), *routes],
+        routes=[*_routes(service, status), *routes, *model_routes(service)],
         exception_handlers={HTTPException: _http_error, Exception: _server_error},
     )
     upload = Upload(service, limits, budget)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
 from tensorwire.servers.repository.sts_file import read_sts
 from tensorwire.servers.repository.tfs_file import read_tfs
 from tensorwire.servers.repository.toml_file import read_toml
 
-__all__ = ["FORMATS", "find_format", "read_config"]
+__all__ = ["FORMATS", "check_places", "find_format", "read_config"]
 
 FORMATS = {"toml": read_toml, "tfs": read_tfs, "sts": read_sts}
 """Ours, TensorFlow Serving's text protocol buffer, simple_tensorflow_serving's JSON."""
@@ -37,14 +36,15 @@ def read_config(path: Path, kind: str | None = None) -> RepositoryConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not text in UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        config = FORMATS[kind or find_format(path, text)](text)
-        return replace(config, models=tuple([_placed(model) for model in config.models]))
+        return check_places(FORMATS[kind or find_format(path, text)](text))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _placed(model: ModelConfig) -> ModelConfig:
-    """A model whose path means the same wherever the server is started."""
-    if "://" in model.path or Path(model.path).expanduser().is_absolute():
-        return model
-    raise ConfigError(f"model {model.name!r}: the path {model.path!r} is relative: give an absolute path or a URL")
+def check_places(config: RepositoryConfig) -> RepositoryConfig:
+    """The configuration, if every path in it means the same wherever the server is started. Raises ConfigError."""
+    for model in config.models:
+        if "://" not in model.path and not Path(model.path).expanduser().is_absolute():
+            wrong = f"model {model.name!r}: the path {model.path!r} is relative: give an absolute path or a URL"
+            raise ConfigError(wrong, "path")
+    return config

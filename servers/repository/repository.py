@@ -98,6 +98,12 @@ class Repository:
         if keeper is not None:
             keeper.wake.set()
 
+    async def reload(self, name: str) -> None:
+        """Load the wanted versions of a model again, changed or not; returns when that is done, well or not."""
+        keeper = self._keepers.get(name)
+        if keeper is not None:
+            await keeper.model.reconcile(force=True)
+
     async def close(self) -> None:
         """Stop looking, and unload everything."""
         keepers, self._keepers = list(self._keepers.values()), {}

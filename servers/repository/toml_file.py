@@ -18,11 +18,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
 
-__all__ = ["read_toml", "write_toml"]
+__all__ = ["model_from_values", "read_toml", "write_toml"]
 
 _TOP = ("default", "models")
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
@@ -84,33 +85,39 @@ def write_toml(config: RepositoryConfig) -> str:
     return "\n".join(parts)
 
 
-def _model(name: str, table: Any, lines: _Lines) -> ModelConfig:
-    where = lines.of("models", name)
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where}models.{name} is a table, as in [models.{name}], not {table!r}")
-    fields: dict[str, Any] = {}
-    for key, value in table.items():
-        at = lines.of("models", name, key)
+def model_from_values(name: str, values: Mapping[str, Any], before: ModelConfig | None = None) -> ModelConfig:
+    """A model of the keys and values that its table in TOML may have; ``before`` has those that are not given.
+
+    Raises ConfigError.
+    """
+    read: dict[str, Any] = {}
+    for key, value in values.items():
         if key not in _KINDS:
-            raise ConfigError(f"{at}model {name!r}: unknown key {key!r}: there are {', '.join(_KINDS)}")
+            raise ConfigError(f"model {name!r}: unknown key {key!r}: there are {', '.join(_KINDS)}", key)
         kinds, words = _KINDS[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ConfigError(f"{at}model {name!r}: {key} is {words}, not {value!r}")
+            raise ConfigError(f"model {name!r}: {key} is {words}, not {value!r}", key)
         try:
-            if key == "versions":
-                fields["policy"] = _versions(value)
-            else:
-                fields[key] = value
+            read["policy" if key == "versions" else key] = _versions(value) if key == "versions" else value
             if isinstance(value, dict) and key == "labels":
                 _check_labels(value)
         except ConfigError as error:
-            raise ConfigError(f"{at}model {name!r}: {error}") from None
-    if "path" not in fields:
-        raise ConfigError(f"{where}model {name!r}: path is missing")
+            raise ConfigError(f"model {name!r}: {error}", key) from None
+    if before is not None:
+        return replace(before, **read)
+    if "path" not in read:
+        raise ConfigError(f"model {name!r}: path is missing")
+    return ModelConfig(name=name, **read)
+
+
+def _model(name: str, table: Any, lines: _Lines) -> ModelConfig:
+    if not isinstance(table, dict):
+        where = lines.of("models", name)
+        raise ConfigError(f"{where}models.{name} is a table, as in [models.{name}], not {table!r}")
     try:
-        return ModelConfig(name=name, **fields)
+        return model_from_values(name, table)
     except ConfigError as error:
-        raise ConfigError(f"{lines.of('models', name, error.field)}{error}") from None
+        raise ConfigError(f"{lines.of('models', name, error.field)}{error}", error.field) from None
 
 
 def _versions(value: Any) -> VersionPolicy:

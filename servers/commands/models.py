@@ -1,0 +1,135 @@
+"""``tensorwire models``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tensorwire.servers.commands.admin_client import ask, read_token
+from tensorwire.servers.commands.model_options import EngineName, EngineOption, engine_options
+from tensorwire.servers.commands.values import UserError, shown
+
+__all__ = ["EXAMPLES", "label", "list_models", "load", "reload", "unload"]
+
+EXAMPLES = """Examples:
+
+    tensorwire models list http://127.0.0.1:9000
+
+    tensorwire models load http://127.0.0.1:9000 digits /srv/models/digits --token-file admin.token
+
+    tensorwire models label http://127.0.0.1:9000 digits stable=3 canary=4 --token-file admin.token
+
+    tensorwire models unload http://127.0.0.1:9000 digits --token-file admin.token
+"""
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="Server: http://host:port, https://... or unix:///path.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
+Token = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="The token of the server's --admin-token-file."),
+]
+
+
+def list_models(url: Url) -> None:
+    """Show the models of a server, the states of their versions, and what went wrong."""
+    _print(ask(url, "GET", "/v1/models")["models"])
+
+
+def load(
+    url: Url,
+    name: Name,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Its base path or file, as the server sees it.")],
+    engine: EngineName = None,
+    option: EngineOption = None,
+    token_file: Token = None,
+) -> None:
+    """Load a model, or another one under the same name; returns when it serves, or failed to."""
+    body: dict[str, Any] = {"path": path}
+    if engine is not None:
+        body["engine"] = engine
+    if option:
+        body["options"] = engine_options(option)
+    _change(url, "POST", name, ":load", token_file, body)
+
+
+def unload(url: Url, name: Name, token_file: Token = None) -> None:
+    """Unload a model when it has answered what it has."""
+    _change(url, "POST", name, ":unload", token_file)
+
+
+def reload(url: Url, name: Name, token_file: Token = None) -> None:
+    """Load the wanted versions of a model again, from the files as they are now."""
+    _change(url, "POST", name, ":reload", token_file)
+
+
+def label(
+    url: Url,
+    name: Name,
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL=VERSION...", help="All labels of the model.")],
+    token_file: Token = None,
+) -> None:
+    """Set the labels of a model; those that are not named are taken away."""
+    found: dict[str, int] = {}
+    for text in labels:
+        key, equals, number = text.partition("=")
+        if not key or not equals or not (number.isascii() and number.isdigit()):
+            raise UserError(f"{text!r} is not LABEL=VERSION")
+        found[key] = int(number)
+    _change(url, "PUT", name, "/labels", token_file, found)
+
+
+def _change(
+    url: str, method: str, name: str, action: str, token_file: Path | None, body: dict[str, Any] | None = None
+) -> None:
+    answer = ask(url, method, f"/v1/models/{quote(name, safe='')}{action}", read_token(token_file), body)
+    _print([answer])
+    problem = answer.get("problem") or next((v["error"] for v in answer["versions"] if v["error"]), "")
+    if problem and not any(version["state"] == "AVAILABLE" for version in answer["versions"]):
+        raise typer.Exit(1)
+
+
+def _print(models: list[Mapping[str, Any]]) -> None:
+    console = Console(highlight=False)
+    table = Table()
+    for title in ("model", "version", "state", "for", "labels", "engine", "in flight", "error"):
+        table.add_column(title, overflow="fold")
+    for model in models:
+        by_version: dict[str, list[str]] = {}
+        for text, number in model.get("labels", {}).items():
+            by_version.setdefault(str(number), []).append(text)
+        rows = [_row(version, by_version.get(version["version"], [])) for version in model["versions"]]
+        if not rows or model.get("problem"):
+            rows.append(("", "", "", "", "", "", model.get("problem") or "no version"))
+        for place, row in enumerate(rows):
+            table.add_row(*(Text(shown(cell)) for cell in ("" if place else model["name"], *row)))
+    console.print(table)
+
+
+def _row(version: Mapping[str, Any], labels: list[str]) -> tuple[str, ...]:
+    since = version["since"].get(version["state"])
+    lasted = "" if since is None else _duration(time.time() - since)
+    in_flight = str(version["in_flight"] or "")
+    return (
+        version["version"],
+        version["state"],
+        lasted,
+        ", ".join(labels),
+        version["engine"],
+        in_flight,
+        version["error"],
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
