@@ -135,7 +135,7 @@ def _load(config: RepositoryConfig, request: Request, body: bytes) -> Repository
     model = model_from_values(name, values, before)
     check_places(RepositoryConfig(models=(model,)))
     _check_options(model, before)
-    others = [model if model.name == name else other for other in config.models]
+    others = [model if other.name == name else other for other in config.models]
     return replace(config, models=tuple(others if before is not None else [*others, model]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -131,13 +132,16 @@ class Repository:
 
 
 class _Keeper:
-    """The task that looks after one model. ``looked`` is set after the first look, ``wake`` asks for one now."""
+    """The task that looks after one model. ``wake`` asks for a look now; ``looked`` is set after the first look that
+    found no files still changing, or when those do not come to rest.
+    """
 
     def __init__(self, model: ManagedModel, pause: Callable[[ManagedModel], float | None]) -> None:
         self.model = model
         self.looked = asyncio.Event()
         self.wake = asyncio.Event()
         self._pause = pause
+        self._patience = time.monotonic() + 3 * model.config.settle
         self._task = asyncio.ensure_future(self._run())
 
     async def end(self) -> None:
@@ -153,6 +157,7 @@ class _Keeper:
                 await self.model.reconcile()
             except Exception:
                 _log.exception("model %r could not be looked after", self.model.config.name)
-            self.looked.set()
+            if not self.model.waiting or time.monotonic() > self._patience:
+                self.looked.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wake.wait(), self._pause(self.model))

@@ -11,35 +11,16 @@ from operator import ge
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 from processes import Start, first_line
 from rawhttp import Raw, head
+from version_folders import X, write
 from waiting import wait_until
 
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig, VersionPolicy
-
-X = np.arange(3, dtype=np.float32)
-
-
-def write(base: Path, number: int, factor: float) -> None:
-    """A version that multiplies by a factor; complete from the moment it is seen."""
-    from onnx_models import ELEMENT, save, tensor
-
-    away = base.parent / f".{base.name}-{number}"
-    away.mkdir(parents=True)
-    save(
-        away,
-        [("Mul", ["x", "factor"], ["y"])],
-        [tensor("x", ELEMENT.FLOAT)],
-        [tensor("y", ELEMENT.FLOAT)],
-        constants={"factor": np.float32(factor)},
-    )
-    base.mkdir(exist_ok=True)
-    away.rename(base / str(number))
 
 
 @pytest.fixture
