@@ -141,7 +141,7 @@ class App:
 
         Connections that are open keep their certificates.
         """
-        if not self.ready:
+        if not self.ready or (self._tls is None and self._reread is None):
             return False
         certificates = await self._reload_certificates()
         return await self._reload_configuration() and certificates
