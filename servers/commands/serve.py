@@ -177,6 +177,9 @@ def serve(
             metavar="SECONDS", help="Time from a request's head to its answer; then 504. Default: the request's own."
         ),
     ] = None,
+    pool_idle: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time after which memory that nobody uses is given back.")
+    ] = 30.0,
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Time for requests in flight when stopping.")
     ] = 30.0,
@@ -258,6 +261,7 @@ def serve(
         min_rate=0 if min_rate == "0" else parse_size(min_rate, "--min-rate"),
         idle_timeout=_seconds(idle_timeout, "--idle-timeout"),
         request_timeout=None if request_timeout is None else _seconds(request_timeout, "--request-timeout"),
+        pool_idle=_seconds(pool_idle, "--pool-idle"),
         drain_timeout=drain_timeout,
         isolate=isolate,
         isolate_memory=0 if isolate_memory is None else parse_size(isolate_memory, "--isolate-memory"),
