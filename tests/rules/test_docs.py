@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,7 @@ class Session:
         (folder / "net.py").write_text("".join(re.findall(r"^```py\n(.*?)^```", torch_page, re.M | re.S)))
         self.write_legacy()
         np.save(folder / "rows.npy", np.arange(8, dtype=np.float32).reshape(2, 4))
+        self.write_models()
 
     def write_legacy(self) -> None:
         """The networks of docs/legacy.md, small ones with random weights."""
@@ -67,6 +70,22 @@ class Session:
         MXNET_FAMILIES["resnet"][0]().write(self.folder / "mxnet", "resnet")
         (self.folder / "value_inputs.json").write_text('{"data": [1, [1, 3, 32, 32]]}')
         np.save(self.folder / "image.npy", np.zeros((1, 3, 32, 32), np.float32))
+
+    def write_models(self) -> None:
+        """Two versions of the digits model, and the configurations of docs/models.md."""
+        digits = self.folder / "models/digits"
+        for number in ("1", "2"):
+            (digits / number).mkdir(parents=True)
+            (digits / number / "model.onnx").write_bytes(DIGITS.read_bytes())
+        (config,) = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs/models.md").read_text(), re.M | re.S)
+        (self.folder / "models.toml").write_text(config.replace("/srv/models", str(self.folder / "models")))
+        (self.folder / "model_config.txt").write_text(
+            f'model_config_list {{ config {{ name: "digits", base_path: "{digits}", model_platform: "onnx" }} }}'
+        )
+        (self.folder / "models.json").write_text(
+            '{"model_config_list": [{"name": "digits", "base_path": "models/digits", "platform": "onnx"}]}'
+        )
+        (self.folder / "admin.token").write_text("a-word-for-tests\n")
 
     def local(self, text: str) -> str:
         for name, port in self.ports.items():
@@ -88,11 +107,14 @@ class Session:
         while time.monotonic() < until:
             assert server.poll() is None, f"{command} ended with {server.returncode}"
             try:
-                socket.create_connection(("127.0.0.1", int(port)), 1).close()
+                if "--config" in command or "models/digits" in command:  # they listen before they have loaded
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").close()
+                else:
+                    socket.create_connection(("127.0.0.1", int(port)), 1).close()
                 return
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, urllib.error.URLError):
                 time.sleep(0.05)
-        raise AssertionError(f"{command} did not listen within 30 s")
+        raise AssertionError(f"{command} did not serve within 30 s")
 
     def shell(self, line: str) -> None:
         words = shlex.split(self.local(line), comments=True)
