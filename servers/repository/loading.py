@@ -59,7 +59,8 @@ class Loader:
 
     def _attempt(self, config: ModelConfig, number: int, path: Path) -> Model:
         try:
-            model = self._load(model_file(path, self._is_model), config)
+            file = model_file(path, self._is_model)
+            model = self._load(file, config)
         except ModelError:
             raise
         except Exception as error:
@@ -68,7 +69,7 @@ class Loader:
         model.name, model.version = config.name, str(number)
         try:
             if config.warm_up:
-                warm_up(model, path)
+                warm_up(model, path, file)
         except BaseException:
             model.close()
             raise

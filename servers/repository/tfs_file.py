@@ -10,36 +10,34 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from tensorwire.servers.repository import messages
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
+from tensorwire.servers.repository.messages import INT32, INT64, MESSAGE, OPTIONAL, REPEATED, STRING, UINT32, Fields
 
 __all__ = ["read_tfs", "write_tfs"]
 
 _PACKAGE = "tensorwire.tfs"
-_OPTIONAL, _REPEATED = 1, 3
-_INT64, _UINT32, _BOOL, _STRING, _MESSAGE, _INT32 = 3, 13, 8, 9, 11, 5
-_MESSAGES: dict[str, tuple[tuple[str, int, int, int, str], ...]] = {
-    "Latest": (("num_versions", 1, _OPTIONAL, _UINT32, ""),),
+_MESSAGES: dict[str, Fields] = {
+    "Latest": (("num_versions", 1, OPTIONAL, UINT32, ""),),
     "All": (),
-    "Specific": (("versions", 1, _REPEATED, _INT64, ""),),
+    "Specific": (("versions", 1, REPEATED, INT64, ""),),
     "ServableVersionPolicy": (
-        ("latest", 100, _OPTIONAL, _MESSAGE, "Latest"),
-        ("all", 101, _OPTIONAL, _MESSAGE, "All"),
-        ("specific", 102, _OPTIONAL, _MESSAGE, "Specific"),
+        ("latest", 100, OPTIONAL, MESSAGE, "Latest"),
+        ("all", 101, OPTIONAL, MESSAGE, "All"),
+        ("specific", 102, OPTIONAL, MESSAGE, "Specific"),
     ),
-    "LabelsEntry": (("key", 1, _OPTIONAL, _STRING, ""), ("value", 2, _OPTIONAL, _INT64, "")),
+    "LabelsEntry": (("key", 1, OPTIONAL, STRING, ""), ("value", 2, OPTIONAL, INT64, "")),
     "ModelConfig": (
-        ("name", 1, _OPTIONAL, _STRING, ""),
-        ("base_path", 2, _OPTIONAL, _STRING, ""),
-        ("model_type", 3, _OPTIONAL, _INT32, ""),
-        ("model_platform", 4, _OPTIONAL, _STRING, ""),
-        ("model_version_policy", 7, _OPTIONAL, _MESSAGE, "ServableVersionPolicy"),
-        ("version_labels", 8, _REPEATED, _MESSAGE, "LabelsEntry"),
+        ("name", 1, OPTIONAL, STRING, ""),
+        ("base_path", 2, OPTIONAL, STRING, ""),
+        ("model_type", 3, OPTIONAL, INT32, ""),
+        ("model_platform", 4, OPTIONAL, STRING, ""),
+        ("model_version_policy", 7, OPTIONAL, MESSAGE, "ServableVersionPolicy"),
+        ("version_labels", 8, REPEATED, MESSAGE, "LabelsEntry"),
     ),
-    "ModelConfigList": (("config", 1, _REPEATED, _MESSAGE, "ModelConfig"),),
-    "ModelServerConfig": (("model_config_list", 1, _OPTIONAL, _MESSAGE, "ModelConfigList"),),
+    "ModelConfigList": (("config", 1, REPEATED, MESSAGE, "ModelConfig"),),
+    "ModelServerConfig": (("model_config_list", 1, OPTIONAL, MESSAGE, "ModelConfigList"),),
 }
-"""Message -> fields as (name, number, label, type, message type); labels and types are descriptor.proto's numbers."""
-
 _PLATFORMS = {"": None, "tensorflow": None, "tensorflowlite": None}
 """What model_platform may be there; the engine is then found by the files. Other words name one of our engines."""
 
@@ -106,20 +104,11 @@ def _model(config: Any) -> ModelConfig:
 
 @cache
 def _classes() -> dict[str, Any]:
-    """The message classes by name, made at run time: nothing is generated or copied."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    file = descriptor_pb2.FileDescriptorProto(name="tensorwire/tfs.proto", package=_PACKAGE, syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        if name == "ServableVersionPolicy":
-            message.oneof_decl.add(name="policy_choice")
-        for field, number, label, kind, of in fields:
-            added = message.field.add(name=field, number=number, label=label, type=kind)
-            if of:
-                added.type_name = f".{_PACKAGE}.{of}"
-            if name == "ServableVersionPolicy":
-                added.oneof_index = 0
+    file = messages.declare(_PACKAGE, _MESSAGES)
+    policy = next(message for message in file.message_type if message.name == "ServableVersionPolicy")
+    policy.oneof_decl.add(name="policy_choice")
+    for field in policy.field:
+        field.oneof_index = 0
     # A map is a repeated message, nested in the one that has it, with an option that says so.
     owner = next(message for message in file.message_type if message.name == "ModelConfig")
     entry = next(message for message in file.message_type if message.name == "LabelsEntry")
@@ -129,11 +118,7 @@ def _classes() -> dict[str, Any]:
     nested.options.map_entry = True
     labels = next(field for field in owner.field if field.name == "version_labels")
     labels.type_name = f".{_PACKAGE}.ModelConfig.VersionLabelsEntry"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
-    }
+    return messages.classes(file)
 
 
 def _line_first(text: str) -> str:

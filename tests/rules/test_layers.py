@@ -97,8 +97,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "tensorwire.servers.repository": {
         "",
+        "_decode",
         "_messages",
         "errors",
+        "servers.check",
         "servers.model",
         "servers.engines.registry",
         "servers.embedded",
