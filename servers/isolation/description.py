@@ -35,6 +35,7 @@ def describe(model: Model) -> list[bytes]:
         "concurrency": model.concurrency,
         "exact": model.exact,
         "open": [signature.open for signature in signatures],
+        "aliases": [dict(signature.aliases) for signature in signatures],
     }
     specs = [bytes(encode(Metadata(s.name, inputs=s.inputs, outputs=s.outputs))) for s in signatures]
     return [json.dumps(about).encode(), *specs]
@@ -45,11 +46,18 @@ def read_description(parts: list[bytes]) -> Description:
     about = json.loads(parts[0])
     found = [decode(part, Metadata) for part in parts[1:]]
     signatures = {
-        one.name: Signature(one.name, tuple(one.inputs), tuple(one.outputs), open=bool(is_open))
-        for one, is_open in zip(found, about["open"], strict=True)
+        one.name: Signature(one.name, tuple(one.inputs), tuple(one.outputs), bool(is_open), _aliases(one, other_names))
+        for one, is_open, other_names in zip(found, about["open"], about["aliases"], strict=True)
     }
     texts = {name: str(about[name]) for name in _TEXTS}
     concurrency = int(about["concurrency"])
     if texts["default_signature"] not in signatures or not 0 < concurrency <= 1024:
         raise ValueError(f"no signature {texts['default_signature']!r}, or {concurrency} calls at once")
     return Description(texts, dict(about["facts"]), signatures, concurrency, bool(about["exact"]))
+
+
+def _aliases(declared: Metadata, other_names: object) -> dict[str, str]:
+    names = {spec.name for spec in (*declared.inputs, *declared.outputs)}
+    if not isinstance(other_names, dict) or not names.issuperset(other_names.values()):
+        raise ValueError(f"other names for tensors that {declared.name!r} has not: {other_names!r:.100}")
+    return other_names

@@ -67,14 +67,20 @@ class IsolatedModel(Model):
     @property
     def ready(self) -> bool:
         """The process runs and has loaded the model."""
-        return self._serving is not None
+        return self._alive is not None
 
     @property
     def status(self) -> str:
         """Which process it is, how many before it have ended, and how the last one did."""
-        serving = self._serving
+        serving = self._alive
         now = f"process {serving.pid}" if serving is not None else "no process"
         return f"{now}, restarts: {self.restarts}" + (f", the last one {self._ended}" if self._ended else "")
+
+    @property
+    def _alive(self) -> Process | None:
+        """The serving process; None from the moment on that its calls end with it, before its keeper takes it away."""
+        serving = self._serving
+        return None if serving is None or serving.ended.is_set() else serving
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
         """Run the model in its process. Raises RequestError 503 when that has ended, or ends meanwhile, 504 when it was
@@ -204,7 +210,9 @@ class IsolatedModel(Model):
             raise Ended("loaded a model of other signatures than before; the server has to be started again for it")
         self._description = found
         for name, text in found.texts.items():
-            setattr(self, name, text)
+            # What it is called, whoever has the model may have changed since.
+            if before is None or name not in ("name", "version"):
+                setattr(self, name, text)
         self.engine = f"{self.engine}, in a process of its own"
         self.facts = found.facts
         self.signatures = found.signatures
