@@ -15,7 +15,7 @@ help:
 	@echo 'make bench        benchmarks beside their floors; ends with a table'
 	@echo 'make bench-peers  install the servers that bench compares with, in build/peers'
 	@echo 'make fuzz         long fuzzing of the C reader (clang)'
-	@echo 'make soak         a million messages, good and bad: nothing may grow'
+	@echo 'make soak         a million messages, a thousand swaps of models: nothing may grow'
 	@echo 'make sanitize     the test suite under AddressSanitizer and UBSan'
 	@echo 'make clean        remove what the others made'
 
@@ -75,7 +75,7 @@ fuzz: $(VENV)/.built $(VENV)/.test
 	$(MAKE) -C tests/fuzz run
 
 soak: $(VENV)/.built $(VENV)/.test
-	TENSORWIRE_SOAK=1000000 $(BIN)/python -m pytest tests/codec/test_leaks.py tests/servers/test_faults.py
+	TENSORWIRE_SOAK=1000000 $(BIN)/python -m pytest tests/codec/test_leaks.py tests/servers/test_faults.py tests/servers/test_model_soak.py
 
 sanitize: $(VENV)/.test
 	tools/sanitize.sh $(BIN)/python

@@ -155,7 +155,8 @@ def _filled(values: Array, size: int, dtype: np.dtype[Any]) -> Array:
     if size > _MOST_FILLED:
         raise ValueError(f"{len(values):,} values for {size:,} elements; at most {_MOST_FILLED:,} are filled up")
     fill: Any = values[-1] if len(values) else (b"" if dtype.hasobject else 0)
-    array = np.full(size, fill, dtype)
+    array = np.empty(size, dtype)
+    array.fill(fill)  # np.full would go by way of NumPy's own bytes, which lose NULs at their end
     array[: len(values)] = values
     return array
 

@@ -307,6 +307,9 @@ def test_files_and_tensors_of_tensorflow(tmp_path: Path) -> None:
     proto = tf.make_tensor_proto(7, tf.int32, shape=[2, 2])
     request = read_prediction(prediction(x=proto.SerializeToString()))
     assert request is not None and request.inputs["x"].tolist() == tf.make_ndarray(proto).tolist() == [[7, 7], [7, 7]]
+    text = part(1, 7) + part(2, part(2, part(1, 3))) + part(8, b"a\0")
+    request = read_prediction(prediction(x=text))
+    assert request is not None and request.inputs["x"].tolist() == [b"a\0"] * 3
 
 
 def by_value(proto: Any, array: Any) -> Any:
