@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from tensorwire.servers.cli import main
 from tensorwire.servers.engines.registry import load_model
 from tensorwire.servers.model import ModelError
 
@@ -156,6 +157,17 @@ def test_a_file_that_is_served(name: str) -> None:
 
 def picture() -> Any:
     return np.array([base64.urlsafe_b64encode((ROOT / PICTURE).read_bytes())], object)
+
+
+@pytest.mark.parametrize("name", sorted(SERVED))
+def test_what_is_in_it_is_shown(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    about = SERVED[name]
+    pytest.importorskip(about.package, reason="reads the model")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["inspect", str(ROOT / name)]) == 0
+    shown = capsys.readouterr().out
+    for text in (f"engine: {about.engine}", "size: ", *about.inputs):
+        assert text in shown
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
