@@ -56,6 +56,7 @@ def make_app(
     config: str | Path | RepositoryConfig | None = None,
     poll: float = 1.0,
     admin_token: str = "",
+    cache_dir: str | Path | None = None,
     **limits: Any,
 ) -> App:
     """An App for one model: a path, 'module:name' of Python, a function, class or object of Python, a Model, or None
@@ -66,7 +67,8 @@ def make_app(
     files (0: none). ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles,
     ``limits`` are the fields of Limits, the rest is as for App. ``isolate``: run each model in a process of its own,
     which may have ``isolate_memory`` bytes for itself (0: any number), and which is killed when a request takes longer
-    than ``request_timeout``; the model must be one that another process can load, so no Model. Raises ModelError,
+    than ``request_timeout``; the model must be one that another process can load, so no Model. ``cache_dir``: a folder
+    where the results of one model of a path are kept by row; see CachedModel for what it must be. Raises ModelError,
     ConfigError, TlsError, ValueError for a bad address or limit, TypeError for an unknown option.
     """
     checked = Limits(**limits)
@@ -89,6 +91,10 @@ def make_app(
             else:
                 models = [_as_model(model, engine, engine_options)]
             models[0].name = name or models[0].name
+            if cache_dir is not None:
+                models = [_cached(models[0], model, engine_options, Path(cache_dir))]
+    if cache_dir is not None and config is not None:
+        raise ModelError("results can be kept for one model, not for those of a configuration or a base path")
     if admin_token and config is None:
         raise ValueError("administration is for models that a configuration or a base path names")
     service = Service(models, max_queue=max_queue, request_timeout=request_timeout, config=config, load=load, poll=poll)
@@ -205,6 +211,25 @@ def _as_model(model: Any, engine: str | None, options: Mapping[str, Any] | None)
     if model is None or isinstance(model, str | Path):
         return open_model(model, engine=engine, options=options)
     return as_model(model, options)
+
+
+def _cached(loaded: Model, model: Any, options: Mapping[str, Any] | None, folder: Path) -> Model:
+    from tensorwire.servers.scheduling.row_cache import LARGEST, CachedModel, identity
+    from tensorwire.servers.scheduling.row_store import RowStore
+
+    try:
+        path = Path(model) if isinstance(model, str | Path) else None
+        if path is None or not path.exists():
+            raise ModelError("results can be kept for a model of a file or folder alone")
+        store = RowStore(folder, size=LARGEST)
+        try:
+            return CachedModel(loaded, store, identity(path, options or {}, loaded.engine))
+        except OSError as error:
+            store.close()
+            raise ModelError(f"{path}: cannot be read again, to know its results by: {error}") from None
+    except BaseException:
+        loaded.close()
+        raise
 
 
 def _isolated(

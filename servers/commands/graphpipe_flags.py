@@ -39,9 +39,17 @@ Listen = Annotated[
 ]
 Cache = Annotated[
     bool,
-    typer.Option("--cache", "-c", envvar="GP_CACHE", help="Accepted, with a warning: results are not cached."),
+    typer.Option(
+        "--cache",
+        "-c",
+        envvar="GP_CACHE",
+        help="Keep results row by row in --cache-dir, for models whose rows do not depend on each other.",
+    ),
 ]
-CacheDir = Annotated[Path, typer.Option("--cache-dir", "-d", metavar="FOLDER", help="Where models from URLs are kept.")]
+CacheDir = Annotated[
+    Path,
+    typer.Option("--cache-dir", "-d", metavar="FOLDER", help="Where models from URLs and --cache's results are kept."),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and a line for each request.")]
 Version = Annotated[
     bool, typer.Option("--version", "-V", help="Show the version.", is_eager=True, callback=_print_version)
@@ -66,18 +74,22 @@ def local_file(text: str, cache_dir: Path) -> Path:
     return found.path
 
 
-def serve_file(path: Path, *, engine: str, options: Mapping[str, Any], listen: str, cache: bool) -> None:
-    """Serve a model until SIGTERM or Ctrl-C. Raises ModelError and ListenError, typer.Exit when it was cut short."""
+def serve_file(path: Path, *, engine: str, options: Mapping[str, Any], listen: str, cache: Path | None) -> None:
+    """Serve a model until SIGTERM or Ctrl-C; ``cache`` is the folder where its results are kept.
+
+    Raises ModelError and ListenError, typer.Exit when it was cut short.
+    """
     from tensorwire.servers.app import serve_model
 
     raise_descriptor_limit()
-    if cache:
-        _log.warning("--cache: results are not cached, every request is computed")
 
     def on_ready(app: App) -> None:
         print(banner(app), flush=True)
 
-    if not serve_model(path, listen=listen, engine=engine, engine_options=options, on_ready=on_ready):
+    folder = None if cache is None else cache.expanduser()
+    if not serve_model(
+        path, listen=listen, engine=engine, engine_options=options, on_ready=on_ready, cache_dir=folder
+    ):
         raise typer.Exit(1)
 
 

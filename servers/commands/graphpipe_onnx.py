@@ -98,7 +98,7 @@ def serve_onnx(
         options["init_net"] = str(local_file(init_net, cache_dir))
     path = local_file(str(model or predict_net), cache_dir)
     engine = "onnx" if model else "caffe2"
-    serve_file(path, engine=engine, options=options, listen=listen, cache=cache)
+    serve_file(path, engine=engine, options=options, listen=listen, cache=cache_dir if cache else None)
 
 
 def main(args: Sequence[str] | None = None) -> int:

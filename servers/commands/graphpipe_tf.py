@@ -79,7 +79,7 @@ def serve(
     prepare(listen, verbose)
     options = {name: value for name, value in (("inputs", inputs), ("outputs", outputs)) if value}
     path = local_file(model, cache_dir)
-    serve_file(path, engine="tensorflow", options=options, listen=listen, cache=cache)
+    serve_file(path, engine="tensorflow", options=options, listen=listen, cache=cache_dir if cache else None)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -189,6 +189,7 @@ ALLOWED: dict[str, set[str]] = {
         "servers.fronts.limits",
         "servers.address",
         "lazy servers.isolation",
+        "lazy servers.scheduling",
         "servers.engines.python_model",
     },
     "tensorwire.servers.background": {"", "servers.app", "servers.model", "servers.address"},
@@ -235,6 +236,8 @@ FRAMEWORKS: dict[str, str | tuple[str, ...]] = {
     "skops": "tensorwire.servers.engines.skl",
     "xgboost": "tensorwire.servers.engines.xgb",
     "lightgbm": "tensorwire.servers.engines.lgbm",
+    "lmdb": "tensorwire.servers.scheduling.row_store",
+    "blake3": "tensorwire.servers.scheduling.row_store",
 }
 # Importing tensorwire, or any of these modules, loads nothing of the right-hand side.
 EAGER_THIRD_PARTY: dict[str, set[str]] = {

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import logging
 import os
+import re
 import signal
 import threading
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -47,7 +50,7 @@ def failure(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 def test_flags_long_and_short(served: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "m.pb"
     path.touch()
-    expected = {"path": path, "engine": "tensorflow", "cache": False, "listen": "127.0.0.1:9000", "options": {}}
+    expected = {"path": path, "engine": "tensorflow", "cache": None, "listen": "127.0.0.1:9000", "options": {}}
     assert graphpipe_tf.main(["--model", str(path)]) == 0
     assert served == expected
     for flags in (
@@ -57,7 +60,8 @@ def test_flags_long_and_short(served: dict[str, Any], tmp_path: Path) -> None:
         served.clear()
         assert graphpipe_tf.main(flags) == 0
         options = {"inputs": "a,b:0", "outputs": "c"}
-        assert served == {**expected, "cache": True, "listen": ":9001", "options": options}
+        cache = tmp_path if "-d" in flags else Path("~/.graphpipe")
+        assert served == {**expected, "cache": cache, "listen": ":9001", "options": options}
 
 
 def test_variables_stand_in_for_flags_which_win(
@@ -71,14 +75,14 @@ def test_variables_stand_in_for_flags_which_win(
     assert (served["path"], served["options"], served["cache"]) == (
         tmp_path / "one.pb",
         {"inputs": "a", "outputs": "b"},
-        True,
+        Path("~/.graphpipe"),
     )
     monkeypatch.setenv("GP_CACHE", "0")
     assert graphpipe_tf.main(["-m", str(tmp_path / "two.pb"), "-o", "c"]) == 0
     assert (served["path"], served["options"], served["cache"]) == (
         tmp_path / "two.pb",
         {"inputs": "a", "outputs": "c"},
-        False,
+        None,
     )
 
 
@@ -144,11 +148,17 @@ def test_a_graph_is_served_as_graphpipe_tf_would(start: Start, site: tuple[Path,
     process = start("-W", "error", "-c", script, *flags)
     address = first_line(process).split()[2]
     assert first_line(process).startswith("serving m (TensorFlow ")
-    relu, total = remote.execute(address, X - 2)
-    np.testing.assert_array_equal(relu, np.maximum(X - 2, 0))
+    for _ in range(2):
+        relu, total = remote.execute(address, X - 2)
+        np.testing.assert_array_equal(relu, np.maximum(X - 2, 0))
     np.testing.assert_array_equal(remote.execute(address, X - 2, "x", "sum"), total)
     assert remote.get_input_names(address) == ["x:0"]
+    with urllib.request.urlopen(address) as page:
+        status = json.load(page)["status"]["m"]
+    # What is computed is stored a little later, so the second request may not meet it yet.
+    hits, misses = map(int, re.findall(r"(\d+) (?:hits|misses)", status))
+    assert hits + misses == 6
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert "--cache: results are not cached, every request is computed" in err
+    assert (tmp_path / "kept/tensorwire-rows/data.mdb").stat().st_size
