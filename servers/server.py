@@ -31,6 +31,7 @@ from tensorwire.servers.tls import TlsError, TlsFiles
 __all__ = ["App"]
 
 _log = logging.getLogger("tensorwire.server")
+_UNIX_SNDBUF = 512 << 10  # bytes; with the kernel's 208 KiB the two sides wait for each other often: bench/NOTES.md
 _SWEEP = 1.0  # seconds between two looks at every connection's timeouts
 
 
@@ -129,7 +130,7 @@ class App:
         if listener.unix:
             # Since 3.13 the loop would remove the socket's file when it closes; `Listener` knows whose the file is.
             keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            return await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG, **keep)
+            return await loop.create_unix_server(self._unix_connection, sock=sock, backlog=BACKLOG, **keep)
         return await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
 
     def _current_context(self) -> ssl.SSLContext:
@@ -255,6 +256,9 @@ class App:
     def _connection(self) -> Connection:
         return Connection(self._handler)
 
+    def _unix_connection(self) -> Connection:
+        return _UnixConnection(self._handler)
+
     def expire(self, now: float) -> None:
         """Look at every connection's time limits, as if loop.time() were ``now``."""
         for connection in list(self._handler.connections):
@@ -289,3 +293,13 @@ class App:
         for listener in self._listeners:
             listener.unlink()
             listener.sock.close()
+
+
+class _UnixConnection(Connection):
+    """One over a UNIX socket, whose own send queue is too short for large answers."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNIX_SNDBUF)
+        super().connection_made(transport)

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tensorwire.servers.commands.values import UserError, shown
 from tensorwire.servers.repository.config import ModelConfig, VersionPolicy
@@ -60,6 +57,10 @@ Kind = Annotated[
 
 def check(file: File, kind: Kind = None) -> None:
     """Read a configuration as the server would, and show what it says; a mistake is told with its line."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     config = read_config(file, kind)
     table = Table()
     for title in ("model", "path", "engine", "versions", "labels"):

@@ -9,9 +9,6 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tensorwire.servers.commands.admin_client import ask, read_token
 from tensorwire.servers.commands.model_options import EngineName, EngineOption, engine_options
@@ -97,6 +94,10 @@ def _change(
 
 
 def _print(models: list[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     console = Console(highlight=False)
     table = Table()
     for title in ("model", "version", "state", "for", "labels", "engine", "in flight", "error"):

@@ -13,7 +13,6 @@ from tensorwire._messages import Request, TensorSpec
 from tensorwire.errors import DecodeError
 from tensorwire.servers.check import Check
 from tensorwire.servers.model import Array, Model, ModelError, RequestError, Signature, quoted
-from tensorwire.servers.repository.prediction_log import read_prediction
 from tensorwire.servers.repository.tfrecord import read_records
 
 __all__ = ["TFS_REQUESTS", "warm_up"]
@@ -83,6 +82,8 @@ def _saved(file: Path) -> Iterator[tuple[str, Request]]:
 
 
 def _logged(file: Path) -> Iterator[tuple[str, Request]]:
+    from tensorwire.servers.repository.prediction_log import read_prediction  # and the packages that it needs
+
     skipped = 0
     for number, record in enumerate(read_records(file), 1):
         if number > _MOST_REQUESTS:

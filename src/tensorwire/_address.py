@@ -39,12 +39,17 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5, as ISO 8859-1
 # Over loopback a queue that a core's cache holds is faster than the megabytes that the kernel would grow it to:
 # bench/NOTES.md has the measurements.
 _LOOPBACK_SNDBUF = 384 << 10
+# Over a UNIX socket the kernel's own queue is small (208 KiB), and makes the two sides wait for each other often.
+_UNIX_SNDBUF = 512 << 10
 PROXY_PIECE = 4096  # bytes of a proxy's answer read at once
 _FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
 def tune(sock: socket) -> None:
-    """Set up a connected TCP socket: no delay, and over loopback a short send queue."""
+    """Set up a connected socket: TCP without delay, and on this machine a send queue of the right length."""
+    if sock.family == AF_UNIX:
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, _UNIX_SNDBUF)
+        return
     sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     peer = sock.getpeername()[0]
     if peer.startswith("127.") or peer == "::1":
@@ -149,6 +154,7 @@ class Address:
                     if error.errno != ENOTCONN:
                         raise
                     continue  # A signal interrupted the wait, which Python takes for success.
+                tune(sock)
                 return sock
         except BaseException:
             sock.close()

@@ -144,6 +144,7 @@ async def _connect_unix(path: str) -> socket:
         while True:
             try:
                 sock.connect(path)
+                tune(sock)
                 return sock
             except BlockingIOError:
                 await asyncio.sleep(_FULL_BACKLOG_SECONDS)

@@ -46,6 +46,7 @@ def test_a_large_output_is_a_view_of_a_chunk_that_lives_as_long(tmp_path: Path) 
     path = save(tmp_path, [("Relu", ["x"], ["y"])], [tensor("x", FLOAT)], [tensor("y", FLOAT)])
     model = engine.ENGINE.load(path, options={})
     x = np.arange(LARGE // 4, dtype=np.float32)
+    gc.collect()  # what other tests left behind
     before = pool_stats()["live_bytes"]
     assert owner(model.run("", {"x": x}, ("y",))["y"]) == "PyCapsule"
     first, second = (model.run("", {"x": x + n}, ("y",))["y"] for n in range(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,8 +127,9 @@ try:
 except ModelError as error:
     print(error)
 """
+    env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(graph)], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", code, str(graph)], capture_output=True, text=True, check=False, env=env
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # nothing of what TensorFlow says when it starts
