@@ -9,5 +9,6 @@
 - body.py: how such a body is collected
 - handover.py: how a connection gets from the fast path to the app
 - limits.py: what a connection may use, bytes and seconds
+- tls_connection.py: connections over TLS
 - access.py: the access log
 """

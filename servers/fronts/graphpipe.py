@@ -13,6 +13,7 @@ from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.target import find_target
+from tensorwire.servers.fronts.tls_connection import TlsConnection
 from tensorwire.servers.fronts.wire import (
     error_frame,
     header_deadline,
@@ -105,7 +106,7 @@ class WireHandler:
         """A connection that will be ``connected`` once TLS is agreed on; None when too many are open to tell one so."""
         if self._served() >= self._limits.max_connections + _MOST_REFUSALS:
             return None
-        connection = Connection(self)
+        connection = TlsConnection(self)
         self.agreeing.add(connection)
         return connection
 
