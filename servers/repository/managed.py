@@ -58,7 +58,7 @@ class ManagedModel:
     @property
     def waiting(self) -> bool:
         """There are versions whose files are still changing."""
-        return any(number not in self.versions for number in self._seen)
+        return bool(self._seen)
 
     @property
     def available(self) -> tuple[int, ...]:
@@ -139,6 +139,7 @@ class ManagedModel:
             version = self.versions[number] = ModelVersion(self.config.name, number, path)
             version.enter(State.LOADING)
         version.tried = stamp
+        self._seen.pop(number, None)
         began = time.monotonic()
         try:
             model = await self._loader.load(self.config, number, path)
@@ -194,7 +195,7 @@ class ManagedModel:
 
     def _forget(self, seen: _Scan) -> None:
         """Keep a bounded number of ended versions."""
-        for number in self._seen.keys() - seen.paths.keys():
+        for number in self._seen.keys() - seen.stamps.keys():
             del self._seen[number]
         ended = [version for version in self.versions.values() if version.state is State.END]
         ended.sort(key=lambda version: version.since[State.END])
