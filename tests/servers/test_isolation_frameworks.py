@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -103,8 +104,11 @@ def test_folders_of_versions(tmp_path: Path, start: Start) -> None:
 
     def children() -> list[int]:
         """Of the process, whichever of its threads started them."""
-        threads = Path(f"/proc/{process.pid}/task").iterdir()
-        return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+        found: list[int] = []
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # threads come and go
+                found += map(int, (thread / "children").read_text().split())
+        return found
 
     with Raw(url) as raw, tw.Client(url) as client:
 
