@@ -56,6 +56,8 @@ def make_app(
     config: str | Path | RepositoryConfig | None = None,
     poll: float = 1.0,
     admin_token: str = "",
+    model_memory: int = 0,
+    on_demand: bool = False,
     cache_dir: str | Path | None = None,
     **limits: Any,
 ) -> App:
@@ -64,11 +66,13 @@ def make_app(
 
     ``name`` is the model's, if not its file's. ``config``: instead of one model, those of a configuration, or of a file
     that holds one in any of the formats of ``repository.config_file``; ``poll``: seconds between two looks at their
-    files (0: none). ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles,
-    ``limits`` are the fields of Limits, the rest is as for App. ``isolate``: run each model in a process of its own,
-    which may have ``isolate_memory`` bytes for itself (0: any number), and which is killed when a request takes longer
-    than ``request_timeout``; the model must be one that another process can load, so no Model. ``cache_dir``: a folder
-    where the results of one model of a path are kept by row; see CachedModel for what it must be. Raises ModelError,
+    files (0: none); ``model_memory`` and ``on_demand``: bytes that they may take together (0: any number), and whether
+    those that have no room are loaded when they are asked for. ``max_queue`` and ``request_timeout`` are those of
+    Service, the files of TLS those of TlsFiles, ``limits`` are the fields of Limits, the rest is as for App.
+    ``isolate``: run each model in a process of its own, which may have ``isolate_memory`` bytes for itself (0: any
+    number), and which is killed when a request takes longer than ``request_timeout``; the model must be one that
+    another process can load, so no Model. ``cache_dir``: a folder where the results of one model of a path are kept by
+    row; see CachedModel for what it must be. Raises ModelError,
     ConfigError, TlsError, ValueError for a bad address or limit, TypeError for an unknown option.
     """
     checked = Limits(**limits)
@@ -97,7 +101,18 @@ def make_app(
         raise ModelError("results can be kept for one model, not for those of a configuration or a base path")
     if admin_token and config is None:
         raise ValueError("administration is for models that a configuration or a base path names")
-    service = Service(models, max_queue=max_queue, request_timeout=request_timeout, config=config, load=load, poll=poll)
+    if (model_memory or on_demand) and config is None:
+        raise ValueError("a limit of models' memory is for those that a configuration or a base path names")
+    service = Service(
+        models,
+        max_queue=max_queue,
+        request_timeout=request_timeout,
+        config=config,
+        load=load,
+        poll=poll,
+        memory=model_memory,
+        on_demand=on_demand,
+    )
     return App(
         service,
         listen=listen,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tensorwire.servers.commands import bench, config, doctor, infer, inspection, models, serve, version
+from tensorwire.servers.commands import bench, config, doctor, infer, inspection, models, serve, top, version
 from tensorwire.servers.commands.program import run_program
 
 __all__ = ["app", "main"]
@@ -24,12 +24,13 @@ app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=infer.EXAMPLES)(infer.infer)
 app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=top.EXAMPLES)(top.top)
 app.command(name="inspect", epilog=inspection.EXAMPLES)(inspection.inspect)
 app.command(epilog=version.EXAMPLES)(version.version)
 
 _models = typer.Typer(help="See and change the models of a server.", epilog=models.EXAMPLES)
 _models.command("list")(models.list_models)
-for command in (models.load, models.unload, models.reload, models.label):
+for command in (models.load, models.unload, models.reload, models.label, models.traffic):
     _models.command()(command)
 app.add_typer(_models, name="models")
 

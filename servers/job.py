@@ -12,7 +12,7 @@ from tensorwire.servers.check import Check
 from tensorwire.servers.deadline import deadline
 from tensorwire.servers.model import Array, Model, ModelFailure, RequestError, failure_text, quoted
 
-__all__ = ["Cancelled", "Expired", "Job", "bare", "late", "run"]
+__all__ = ["Cancelled", "Expired", "Job", "Limit", "bare", "late", "run"]
 
 _log = logging.getLogger("tensorwire.service")
 
@@ -25,6 +25,25 @@ class Cancelled(RequestError):
     """The client went away before the model was run."""
 
 
+class Limit:
+    """The time that a request may take: ``ms`` after ``received``, by time.perf_counter(); 0 is any. ``name``: whose
+    limit it is, in words.
+    """
+
+    __slots__ = ("ms", "name", "received")
+
+    def __init__(self, request: Request, received: float, deadline_ms: int, timeout_ms: float) -> None:
+        """``deadline_ms`` is a deadline beside the request's own, ``timeout_ms`` the server's; 0 is none."""
+        ms: float = request.deadline_ms
+        if deadline_ms and not 0 < ms < deadline_ms:
+            ms = deadline_ms
+        self.name = "deadline"
+        if timeout_ms and not 0 < ms <= timeout_ms:
+            ms, self.name = timeout_ms, "server's time limit"
+        self.ms = ms
+        self.received = received
+
+
 class Job:
     """One checked request, ready to run in any thread. Raises RequestError when it does not fit."""
 
@@ -35,9 +54,7 @@ class Job:
         "_feeds",
         "_id",
         "_model",
-        "limit_ms",
-        "limit_name",
-        "received",
+        "limit",
     )
 
     def __init__(
@@ -45,10 +62,8 @@ class Job:
         model: Model,
         check: Check,
         request: Request,
-        received: float,
-        deadline_ms: int,
+        limit: Limit,
         abandoned: Callable[[], bool] | None,
-        timeout_ms: float,
     ) -> None:
         self._model = model
         self._check = check
@@ -56,22 +71,14 @@ class Job:
         self._asked = check.asked(request.outputs)
         self._id = request.id
         self._abandoned = abandoned
-        limit: float = request.deadline_ms
-        if deadline_ms and not 0 < limit < deadline_ms:
-            limit = deadline_ms
-        self.limit_name = "deadline"
-        if timeout_ms and not 0 < limit <= timeout_ms:
-            limit, self.limit_name = timeout_ms, "server's time limit"
-        self.limit_ms = limit
-        self.received = received
-        if limit and not received:
-            self.received = perf_counter()
+        self.limit = limit
 
     def seconds_left(self) -> float:
         """Until the deadline. Raises Expired when there are none."""
-        left = self.received + self.limit_ms / 1e3 - perf_counter()
+        limit = self.limit
+        left = limit.received + limit.ms / 1e3 - perf_counter()
         if left <= 0:
-            raise late(self.limit_ms, self.limit_name, self.received, False)
+            raise late(limit.ms, limit.name, limit.received, False)
         return left
 
     def __call__(self) -> Response | RequestError:
@@ -79,13 +86,13 @@ class Job:
         try:
             if self._abandoned is not None and self._abandoned():
                 raise Cancelled(499, "the client has gone away")
-            if self.limit_ms:
+            if self.limit.ms:
                 self.seconds_left()
         except RequestError as error:
             return bare(error)
-        if not self.limit_ms:
+        if not self.limit.ms:
             return run(self._model, self._check, self._feeds, self._asked, self._id)
-        deadline.set(self.received + self.limit_ms / 1e3)
+        deadline.set(self.limit.received + self.limit.ms / 1e3)
         try:
             return run(self._model, self._check, self._feeds, self._asked, self._id)
         finally:

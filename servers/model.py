@@ -123,6 +123,11 @@ class Model(ABC):
         return True
 
     @property
+    def memory(self) -> int | None:
+        """Bytes that it takes now in processes of its own; None when it lives in this one."""
+        return None
+
+    @property
     def status(self) -> str:
         """What people should know of its state now; empty when there is nothing."""
         return ""

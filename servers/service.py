@@ -7,20 +7,24 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from time import perf_counter
+from typing import Any
 
 from tensorwire._messages import Metadata, Request, Response
 from tensorwire._version import __version__
+from tensorwire.servers.demand import Demand
 from tensorwire.servers.engines.registry import is_model, load_model
-from tensorwire.servers.job import Cancelled, Expired, Job, bare, late, run
+from tensorwire.servers.job import Cancelled, Expired, Job, Limit, bare, late, run
 from tensorwire.servers.model import Model, RequestError
 from tensorwire.servers.repository import local
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.loading import Load
 from tensorwire.servers.repository.repository import Repository
-from tensorwire.servers.repository.version import State
-from tensorwire.servers.servables import ANY, Servables, Served, Target
-from tensorwire.servers.status import ModelStatus, VersionStatus
+from tensorwire.servers.resident import trim_heap
+from tensorwire.servers.routing.servables import Asleep, Servables
+from tensorwire.servers.routing.served import Served
+from tensorwire.servers.routing.target import ANY, Target
+from tensorwire.servers.status import ModelStatus, model_status
 
 __all__ = ["SERVER", "Service", "load_version", "open_model"]
 
@@ -48,7 +52,8 @@ class Service:
     delivered (None: the running one). ``max_queue``: how many requests may wait per model before more are
     refused with 503. ``request_timeout``: seconds after which a request is answered with 504 whatever its own
     deadline (None: no such limit). ``config``: models to load from disk, and to keep in line with it, from ``start``
-    on; ``load``: how (None: by load_version); ``poll``: seconds between two looks at it (0: only when told to).
+    on; ``load``: how (None: by load_version); ``poll``: seconds between two looks at it (0: only when told to);
+    ``memory`` and ``on_demand``: bytes that these models may take together, and what becomes of others: see Room.
     ``requests`` and ``failures`` count calls and those of them that ended in a RequestError; of these, ``expired``
     whose deadline had passed and ``cancelled`` whose client had gone away before the model was run.
     """
@@ -64,6 +69,8 @@ class Service:
         config: RepositoryConfig | None = None,
         load: Load | None = None,
         poll: float = 1.0,
+        memory: int = 0,
+        on_demand: bool = False,
     ) -> None:
         if request_timeout is not None and not request_timeout > 0:
             raise ValueError(f"request_timeout must be above 0 seconds, is {request_timeout:g}")
@@ -79,10 +86,18 @@ class Service:
             self._servables.publish(model.name, _number(model), Served(model, max_queue, loop))
         self._finishing: set[Served] = set()
         self.repository: Repository | None = None
+        self._demand: Demand | None = None
         if config is not None:
             self.repository = Repository(
-                config, load=load or load_version, is_model=is_model, publisher=self, poll=poll
+                config,
+                load=load or load_version,
+                is_model=is_model,
+                publisher=self,
+                poll=poll,
+                memory=memory,
+                on_demand=on_demand,
             )
+            self._demand = Demand(self.repository, max_queue)
             self._know(config)
         self._tasks: set[asyncio.Task[None]] = set()  # kept: a loop refers to its tasks weakly
         self.requests = 0
@@ -113,15 +128,15 @@ class Service:
         """Requests are welcome: every configured model has a version that serves, all are ready, and nobody has asked
         to stop.
         """
-        ready = [model.ready for model in self.models]
-        if self._draining or self._closed or not ready or not all(ready):
+        if self._draining or self._closed or not all(model.ready for model in self.models):
             return False
-        return self.repository is None or self.repository.ready
+        return self.repository.ready if self.repository is not None else bool(self.models)
 
     @property
     def in_flight(self) -> int:
         """Requests taken and not answered yet."""
-        return sum([served.workers.in_flight for served in self._all if served.workers])
+        waiting = self._demand.waiting if self._demand is not None else 0
+        return waiting + sum([served.in_flight for served in self._all])
 
     @property
     def overdue(self) -> int:
@@ -155,33 +170,63 @@ class Service:
         of its own.
         """
         self.requests += 1
+        began = received or perf_counter()
+        served: Served | None = None
         result: Response | RequestError
         try:
             if self._closed:
                 raise RequestError(503, "shutting down")
             meant = Target.of(request) if target is None else target.joined(request)
-            served = self._servables.pick(meant.model, meant.version, meant.label)
+            served = self._servables.pick(meant.model, meant.version, meant.label, request.id)
             check = served.check(meant.signature)
+            if served.mirror is not None:
+                done = served.mirror.follow(request, meant.signature, done)
             if served.workers is None:
                 abandoned = None  # it runs at once
                 if not (deadline_ms or request.deadline_ms or self._timeout_ms):
                     feeds = check.feeds(request.inputs)
-                    self._deliver(done, run(served.model, check, feeds, check.asked(request.outputs), request.id))
+                    result = run(served.model, check, feeds, check.asked(request.outputs), request.id)
+                    self._deliver(served, began, done, result)
                     return
-            job = Job(served.model, check, request, received, deadline_ms, abandoned, self._timeout_ms)
+            limit = Limit(request, began, deadline_ms, self._timeout_ms)
+            job = Job(served.model, check, request, limit, abandoned)
             if served.workers is not None:
-                if job.limit_ms:
-                    on_late = partial(late, job.limit_ms, job.limit_name, job.received)
-                    served.workers.submit(
-                        job, (), partial(self._deliver, done), seconds=job.seconds_left(), late=on_late
-                    )
+                deliver = partial(self._deliver, served, began, done)
+                if limit.ms:
+                    on_late = partial(late, limit.ms, limit.name, began)
+                    served.workers.submit(job, (), deliver, seconds=job.seconds_left(), late=on_late)
                 else:
-                    served.workers.submit(job, (), partial(self._deliver, done))
+                    served.workers.submit(job, (), deliver)
                 return
             result = job()
+        except Asleep as asleep:
+            again = partial(self._again, request, done, began, deadline_ms, abandoned, target)
+            self._wake(asleep, Limit(request, began, deadline_ms, self._timeout_ms), again, began, done)
+            return
         except RequestError as error:
             result = bare(error)
-        self._deliver(done, result)
+        self._deliver(served, began, done, result)
+
+    def _wake(self, asleep: Asleep, limit: Limit, again: Callable[[], None], began: float, done: Done) -> None:
+        """Have a version loaded, and then go on with the request that asks for it."""
+        assert self._demand is not None, "only a repository's versions are asleep"
+        fail = partial(self._deliver, None, began, done)
+        try:
+            self._demand.wait(asleep, limit, again, fail)
+        except RequestError as error:
+            fail(bare(error))
+
+    def _again(
+        self,
+        request: Request,
+        done: Done,
+        began: float,
+        deadline_ms: int,
+        abandoned: Callable[[], bool] | None,
+        target: Target | None,
+    ) -> None:
+        self.requests -= 1  # it is counted already
+        self.submit(request, done, received=began, deadline_ms=deadline_ms, abandoned=abandoned, target=target)
 
     async def infer(
         self,
@@ -220,22 +265,8 @@ class Service:
     def status(self, name: str | None = None) -> list[ModelStatus]:
         """What became of every model, or of one ('': the default). Raises RequestError 404 for an unknown one."""
         names = self.model_names if name is None else (self._servables.resolve(name),)
-        return [self._status(name) for name in names]
-
-    def _status(self, name: str) -> ModelStatus:
-        served = self._servables.versions(name)
-        managed = self.repository.models.get(name) if self.repository is not None else None
-        if managed is None:
-            found = [VersionStatus(number, str(State.AVAILABLE), **_facts(served.get(number))) for number in served]
-        else:
-            found = [
-                VersionStatus(
-                    number, str(version.state), version.error, version.times(), **_facts(served.get(number))
-                )
-                for number, version in managed.versions.items()
-            ]
-        found.sort(key=lambda version: version.number, reverse=True)
-        return ModelStatus(name, found, self._servables.labels(name), managed.problem if managed is not None else "")
+        managed = self.repository.models if self.repository is not None else {}
+        return [model_status(name, self._servables, managed.get(name)) for name in names]
 
     def start(self) -> None:
         """Begin to load what is configured; on the loop's thread, once."""
@@ -254,7 +285,7 @@ class Service:
 
     def _know(self, config: RepositoryConfig) -> None:
         for model in config.models:
-            self._servables.label(model.name, model.labels)
+            self._servables.rule(model.name, model.labels, model.traffic, model.shadow)
         if config.models:
             self._servables.default = config.default or config.models[0].name
 
@@ -268,12 +299,27 @@ class Service:
             task = asyncio.ensure_future(self._finish(before))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        if self._demand is not None:
+            self._demand.published(name, number)
+
+    def activity(self, name: str, number: int) -> tuple[int, float]:
+        """Requests that a version has in flight, and time.perf_counter() of its last answer (0: none yet)."""
+        served = self._servables.versions(name).get(number)
+        return (0, 0.0) if served is None else (served.in_flight, served.tally.last)
 
     async def retire(self, name: str, number: int) -> None:
         """Send a version no more requests; returns when it has answered those that it had, and is closed."""
         served = self._servables.withdraw(name, number)
         if served is not None:
             await self._finish(served)
+
+    async def rest(self, name: str, number: int) -> None:
+        """As ``retire``, but the next request for the version has it loaded again."""
+        served = self._servables.rest(name, number)
+        if served is not None:
+            await self._finish(served)
+            if served.model.memory is None:
+                await asyncio.to_thread(trim_heap)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Stop being ready, wait at most ``timeout`` seconds for the requests in flight; True when none is
@@ -290,6 +336,8 @@ class Service:
     async def stop(self) -> None:
         """Stop looking for models, and close: nothing is loaded or unloaded afterwards."""
         self._closed = True
+        if self._demand is not None:
+            self._demand.close()
         if self.repository is not None:
             await self.repository.close()
         self.close()
@@ -314,7 +362,12 @@ class Service:
         finally:
             self._finishing.discard(served)
 
-    def _deliver(self, done: Done, result: Response | RequestError | BaseException) -> None:
+    def _deliver(
+        self, served: Served | None, began: float, done: Done, result: Response | RequestError | BaseException
+    ) -> None:
+        failed = not isinstance(result, Response)
+        if served is not None:
+            served.tally.add(began, perf_counter(), failed)
         if not isinstance(result, Response):
             self.failures += 1
             if not isinstance(result, RequestError):
@@ -329,18 +382,6 @@ class Service:
 def load_version(path: Path, config: ModelConfig) -> Model:
     """Load a version of a configured model, in this process. Raises ModelError."""
     return load_model(path, engine=config.engine, options=config.options)
-
-
-def _facts(served: Served | None) -> _Facts:
-    """What only the version that serves can tell."""
-    if served is None:
-        return {"engine": "", "in_flight": 0}
-    return {"engine": served.model.engine, "in_flight": served.workers.in_flight if served.workers else 0}
-
-
-class _Facts(TypedDict):
-    engine: str
-    in_flight: int
 
 
 def _number(model: Model) -> int:

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["ModelStatus", "VersionStatus"]
+from tensorwire.servers.model import Model
+from tensorwire.servers.repository.managed import ManagedModel
+from tensorwire.servers.repository.version import State
+from tensorwire.servers.routing.mirror import Mirror
+from tensorwire.servers.routing.servables import Servables
+from tensorwire.servers.routing.served import Served
+
+__all__ = ["PERCENTILES", "ModelStatus", "VersionStatus", "model_status"]
+
+PERCENTILES = (50.0, 99.0)
+"""Those that a version's status has."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version: its state by TensorFlow Serving's names, the error that ended it or keeps its newer files out, the
-    time.time() at which it entered each state, and requests under way.
+    """A version: its state by TensorFlow Serving's names, the error that ended it or keeps its newer files or itself
+    out, and the time.time() at which it entered each state.
+
+    Of one that serves also: what runs it, requests under way, ``requests`` answered since it was loaded and
+    ``failures`` among them, the 50th and 99th of their ``percentiles`` (seconds, of the last 1,024; empty before the
+    first), and ``memory``, the bytes that it takes (None: not known).
     """
 
     number: int
@@ -20,6 +34,10 @@ class VersionStatus:
     since: Mapping[str, float] = field(default_factory=dict)
     engine: str = ""
     in_flight: int = 0
+    requests: int = 0
+    failures: int = 0
+    percentiles: Sequence[float] = ()
+    memory: int | None = None
 
     @property
     def available(self) -> bool:
@@ -28,13 +46,75 @@ class VersionStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model with its versions, newest first. ``problem``: why its base path cannot be read, '' while it can."""
+    """A model with its versions, newest first. ``problem``: why its base path cannot be read, '' while it can.
+
+    ``traffic``: weights of versions, by number or label; empty when the newest has all requests. ``mirror``: the copies
+    of its requests, None when none are made. ``asleep``: a version will be loaded when it is asked for.
+    """
 
     name: str
     versions: Sequence[VersionStatus]
     labels: Mapping[str, int]
     problem: str = ""
+    traffic: Mapping[str, float] = field(default_factory=dict)
+    mirror: Mirror | None = None
+    asleep: bool = False
 
     @property
     def ready(self) -> bool:
-        return any(version.available for version in self.versions)
+        return self.asleep or any(version.available for version in self.versions)
+
+
+def model_status(name: str, servables: Servables, managed: ManagedModel | None) -> ModelStatus:
+    """What became of a known model; ``managed`` has its history, if anybody looks after it."""
+    served = servables.versions(name)
+    if managed is None:
+        found = [_status(number, str(State.AVAILABLE), one) for number, one in served.items()]
+    else:
+        found = [
+            _status(
+                number,
+                str(version.state),
+                served.get(number),
+                error=version.error,
+                since=version.times(),
+                memory=version.nbytes,
+            )
+            for number, version in managed.versions.items()
+        ]
+    found.sort(key=lambda version: version.number, reverse=True)
+    return ModelStatus(
+        name,
+        found,
+        servables.labels(name),
+        managed.problem if managed is not None else "",
+        servables.split(name),
+        servables.mirror(name),
+        managed is not None and any(version.asleep for version in managed.versions.values()),
+    )
+
+
+def _status(
+    number: int,
+    state: str,
+    served: Served | None,
+    *,
+    error: str = "",
+    since: Mapping[str, float] | None = None,
+    memory: int | None = None,
+) -> VersionStatus:
+    if served is None:
+        return VersionStatus(number, state, error, since or {}, memory=memory)
+    model: Model = served.model
+    return VersionStatus(
+        number,
+        state,
+        error,
+        since or {},
+        model.engine,
+        served.in_flight,
+        served.tally.requests,
+        served.tally.failures,
+        served.tally.percentiles(*PERCENTILES),
+        model.memory if memory is None else memory,
+    )

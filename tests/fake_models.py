@@ -67,6 +67,7 @@ class Published:
     def __init__(self) -> None:
         self.serving: dict[tuple[str, int], Model] = {}
         self.steps: list[str] = []
+        self.used: dict[tuple[str, int], float] = {}
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -80,7 +81,16 @@ class Published:
     async def retire(self, name: str, number: int) -> None:
         self.steps.append(f"-{name}:{number}")
         await self.hold.wait()
-        self.serving.pop((name, number)).close()
+        if (name, number) in self.serving:
+            self.serving.pop((name, number)).close()
+
+    async def rest(self, name: str, number: int) -> None:
+        self.steps.append(f"~{name}:{number}")
+        if (name, number) in self.serving:
+            self.serving.pop((name, number)).close()
+
+    def activity(self, name: str, number: int) -> tuple[int, float]:
+        return 0, self.used.get((name, number), 0.0)
 
     def versions(self, name: str = "m") -> list[int]:
         return sorted(number for owner, number in self.serving if owner == name)

@@ -14,7 +14,7 @@ from tensorwire.servers.commands.admin_client import ask, read_token
 from tensorwire.servers.commands.model_options import EngineName, EngineOption, engine_options
 from tensorwire.servers.commands.values import UserError, shown
 
-__all__ = ["EXAMPLES", "label", "list_models", "load", "reload", "unload"]
+__all__ = ["EXAMPLES", "label", "list_models", "load", "reload", "traffic", "unload"]
 
 EXAMPLES = """Examples:
 
@@ -23,6 +23,8 @@ EXAMPLES = """Examples:
     tensorwire models load http://127.0.0.1:9000 digits /srv/models/digits --token-file admin.token
 
     tensorwire models label http://127.0.0.1:9000 digits stable=3 canary=4 --token-file admin.token
+
+    tensorwire models traffic http://127.0.0.1:9000 digits stable=95 canary=5 --token-file admin.token
 
     tensorwire models unload http://127.0.0.1:9000 digits --token-file admin.token
 """
@@ -81,6 +83,49 @@ def label(
             raise UserError(f"{text!r} is not LABEL=VERSION")
         found[key] = int(number)
     _change(url, "PUT", name, "/labels", token_file, found)
+
+
+def traffic(
+    url: Url,
+    name: Name,
+    weights: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="VERSION=WEIGHT...", help="Weights of versions, each by its number or a label."),
+    ] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="Give all requests to the newest version.")] = False,
+    shadow: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="Copy the requests to this version, and compare its answers. '': none."),
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(metavar="PART", help="With --shadow: the part of the requests that is copied.")
+    ] = None,
+    token_file: Token = None,
+) -> None:
+    """Divide the requests of a model that name no version, and copy them to another version."""
+    body: dict[str, Any] = {}
+    if newest and weights:
+        raise UserError("--newest takes the weights away: give none")
+    if newest or weights:
+        body["traffic"] = dict([_weight(text) for text in weights or ()])
+    if share is not None and not shadow:
+        raise UserError("--share is that of --shadow")
+    if shadow is not None:
+        body["shadow"] = {"to": shadow, **({} if share is None else {"share": share})} if shadow else None
+    if not body:
+        raise UserError("give weights, such as stable=95 canary=5, --newest, or --shadow")
+    _change(url, "PUT", name, "/traffic", token_file, body)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    key, equals, weight = text.partition("=")
+    try:
+        if not key or not equals:
+            raise ValueError
+        number = float(weight)
+        return key, int(number) if number.is_integer() else number
+    except (ValueError, OverflowError):
+        raise UserError(f"{text!r} is not VERSION=WEIGHT") from None
 
 
 def _change(

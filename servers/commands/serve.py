@@ -54,6 +54,8 @@ EXAMPLES = """Examples:
 
     tensorwire serve --config models.toml
 
+    tensorwire serve --config models.toml --model-memory 8GiB --on-demand
+
     tensorwire serve --echo
 """
 
@@ -102,6 +104,21 @@ def serve(
             "Default: nobody.",
         ),
     ] = None,
+    model_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory that all models may take together; one that does not fit is refused. Default: any.",
+        ),
+    ] = None,
+    on_demand: Annotated[
+        bool,
+        typer.Option(
+            "--on-demand",
+            help="With --model-memory: the model that was not used for longest makes room, and is loaded again when it "
+            "is asked for.",
+        ),
+    ] = False,
     echo: Annotated[
         bool, typer.Option("--echo", help="Serve the identity: tensors come back as they were sent.")
     ] = False,
@@ -225,6 +242,8 @@ def serve(
     if admin_token_file is not None and workers > 1:
         raise UserError("--admin-token-file: administration would reach one of several --workers only")
     check_addresses(listen or ())
+    if on_demand and model_memory is None:
+        raise UserError("--on-demand needs --model-memory: who would have to make room?")
     if isolate_memory is not None and not isolate:
         raise UserError("--isolate-memory needs --isolate")
     if echo and isolate:
@@ -271,6 +290,8 @@ def serve(
         config=config,
         poll=poll,
         admin_token=read_token(admin_token_file),
+        model_memory=0 if model_memory is None else parse_size(model_memory, "--model-memory"),
+        on_demand=on_demand,
         on_ready=on_ready,
         **limits,
     )

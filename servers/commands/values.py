@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorwire import Client, TensorSpec
+from tensorwire.servers.resident import size_text
 from tensorwire.servers.spec_text import dtype_text, shape_text
 
 __all__ = [
@@ -52,16 +53,6 @@ def parse_size(text: str, option: str) -> int:
     if size < 1:
         raise UserError(f"{option} must be at least 1 byte, is {text!r}")
     return size
-
-
-def size_text(nbytes: int) -> str:
-    """Bytes for people: '77.1 MB'."""
-    value, unit = float(nbytes), "bytes"
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            break
-        value /= 1000
-    return f"{nbytes:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
 
 
 def spec_text(spec: TensorSpec) -> str:

@@ -33,6 +33,9 @@ class LgbmEngine:
     def recognizes(self, path: Path) -> bool:
         return path.suffix.lower() in _SUFFIXES and path.is_file() and is_text(read_head(path))
 
+    def prepare(self) -> None:
+        import lightgbm  # noqa: F401
+
     def load(self, path: Path, *, options: Mapping[str, Any]) -> LgbmModel:
         """Raises ModelError: no LightGBM, not a model, one that is damaged, unknown option."""
         try:

@@ -6,6 +6,7 @@ without a change to this library. Finding an engine does not import its framewor
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -15,7 +16,7 @@ from typing import Any, cast
 from tensorwire.servers.engines.foreign import foreign_format
 from tensorwire.servers.model import Engine, Model, ModelError
 
-__all__ = ["GROUP", "engine_names", "find_engine", "is_model", "is_reference", "load_model"]
+__all__ = ["GROUP", "engine_names", "find_engine", "is_model", "is_reference", "load_model", "prepare"]
 
 GROUP = "tensorwire.engines"
 PYTHON = "python"  # the engine of references to Python modules
@@ -67,6 +68,15 @@ def is_model(path: Path) -> bool:
 def is_reference(path: str | Path) -> bool:
     """It names something of a Python module, 'package.module:name', rather than a file that is there."""
     return bool(_REFERENCE.fullmatch(str(path))) and not Path(path).exists()
+
+
+def prepare(path: Path, engine: str | None = None) -> None:
+    """Import the framework of a model, if its engine can say which; what that costs is not the model's. Raises nothing:
+    what is missing, loading will tell.
+    """
+    with contextlib.suppress(Exception):
+        found = find_engine(path, engine or (PYTHON if is_reference(path) else None))
+        getattr(found, "prepare", lambda: None)()
 
 
 def load_model(

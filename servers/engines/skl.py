@@ -40,6 +40,9 @@ class SklearnEngine:
     def recognizes(self, path: Path) -> bool:
         return path.suffix.lower() in (*_SKOPS, *_PICKLES) and path.is_file()
 
+    def prepare(self) -> None:
+        import sklearn  # noqa: F401
+
     def load(self, path: Path, *, options: Mapping[str, Any]) -> Model:
         """Raises ModelError: no scikit-learn, not a model, one of another version, a pickle that is not allowed."""
         given = Options(self.name, options)

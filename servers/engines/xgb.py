@@ -34,6 +34,9 @@ class XgbEngine:
         suffix = path.suffix.lower()
         return suffix in _SUFFIXES and path.is_file() and (suffix == ".ubj" or is_model(read_head(path)))
 
+    def prepare(self) -> None:
+        import xgboost  # noqa: F401
+
     def load(self, path: Path, *, options: Mapping[str, Any]) -> XgbModel:
         """Raises ModelError: no XGBoost, not a model, the old format, unknown option."""
         try:

@@ -43,6 +43,7 @@ def admin_routes(service: Service, token: str) -> list[Route]:
         Route("/v1/models/{name}:unload", admin.page(_unload), methods=["POST"]),
         Route("/v1/models/{name}:reload", admin.page(_keep, again=True), methods=["POST"]),
         Route("/v1/models/{name}/labels", admin.page(_label), methods=["PUT"]),
+        Route("/v1/models/{name}/traffic", admin.page(_route), methods=["PUT"]),
     ]
 
 
@@ -153,6 +154,21 @@ def _label(config: RepositoryConfig, request: Request, body: bytes) -> Repositor
         if type(number) is not int:
             raise ConfigError(f"label {label!r} names a version by its number, not {number!r}")
     changed = replace(model, labels=labels)
+    return replace(config, models=tuple([changed if other is model else other for other in config.models]))
+
+
+def _route(config: RepositoryConfig, request: Request, body: bytes) -> RepositoryConfig:
+    """Replace how a model's requests are divided, {"traffic": {"stable": 95, "canary": 5}}, and where they are copied
+    to, {"shadow": "canary"}; what is not given stays.
+    """
+    model = _known(config, request)
+    values = _object(body)
+    for key in values:
+        if key not in ("traffic", "shadow"):
+            raise ConfigError(f"unknown key {key!r}: there are traffic, shadow")
+    if "shadow" in values and values["shadow"] is None:
+        values["shadow"] = {}
+    changed = model_from_values(model.name, values, model)
     return replace(config, models=tuple([changed if other is model else other for other in config.models]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -12,9 +12,10 @@ from starlette.routing import Route
 
 from tensorwire.servers.fronts.render import JsonResponse, metadata_json
 from tensorwire.servers.model import RequestError
-from tensorwire.servers.servables import Target
+from tensorwire.servers.routing.mirror import Mirror
+from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
-from tensorwire.servers.status import ModelStatus, VersionStatus
+from tensorwire.servers.status import PERCENTILES, ModelStatus, VersionStatus
 
 __all__ = ["model_json", "model_routes"]
 
@@ -26,7 +27,7 @@ def model_routes(service: Service) -> list[Route]:
 
     async def models(request: Request) -> Response:
         listed = [model_json(status, status.name == service.default) for status in service.status()]
-        return JsonResponse({"models": listed})
+        return JsonResponse({"models": listed, "memory": _memory_json(service)})
 
     def status(target: Target) -> dict[str, Any]:
         return _status_json(service, target)
@@ -58,13 +59,17 @@ def _page(answer: Callable[[Target], dict[str, Any]]) -> Callable[[Request], Any
 
 
 def model_json(status: ModelStatus, default: bool) -> dict[str, Any]:
-    """A model's state as JSON values; ``since`` are seconds since 1970 at which a version entered its states."""
+    """A model's state as JSON values; ``since`` are seconds since 1970 at which a version entered its states,
+    ``memory`` are bytes, ``requests`` and ``failures`` counts since it was loaded.
+    """
     return {
         "name": status.name,
         "default": default,
         "ready": status.ready,
         "labels": dict(status.labels),
         "problem": status.problem,
+        "traffic": dict(status.traffic),
+        "shadow": None if status.mirror is None else _mirror_json(status.mirror),
         "versions": [
             {
                 "version": str(version.number),
@@ -72,11 +77,46 @@ def model_json(status: ModelStatus, default: bool) -> dict[str, Any]:
                 "error": version.error,
                 "engine": version.engine,
                 "in_flight": version.in_flight,
+                "requests": version.requests,
+                "failures": version.failures,
+                **_times_json(version.percentiles),
+                "memory": version.memory,
                 "since": dict(version.since),
             }
             for version in status.versions
         ],
     }
+
+
+def _times_json(percentiles: Sequence[float]) -> dict[str, float | None]:
+    """Percentiles of seconds in ms, each under its name; null before there are any."""
+    if not percentiles:
+        return {f"p{percent:g}_ms": None for percent in PERCENTILES}
+    found = zip(PERCENTILES, percentiles, strict=True)
+    return {f"p{percent:g}_ms": round(seconds * 1e3, 4) for percent, seconds in found}
+
+
+def _mirror_json(mirror: Mirror) -> dict[str, Any]:
+    rule = mirror.rule
+    return {
+        "to": rule.to,
+        "share": rule.share,
+        "tolerance": rule.tolerance,
+        "same": mirror.same,
+        "different": mirror.different,
+        "failed": mirror.failed,
+        "skipped": mirror.skipped,
+        "latest": mirror.latest,
+        **_times_json(mirror.tally.percentiles(*PERCENTILES)),
+    }
+
+
+def _memory_json(service: Service) -> dict[str, Any]:
+    """Bytes that the models of a repository take, and may take (null: any number)."""
+    room = service.repository.room if service.repository is not None else None
+    if room is None:
+        return {"used": None, "limit": None, "on_demand": False}
+    return {"used": room.used, "limit": room.limit or None, "on_demand": room.on_demand}
 
 
 def _status_json(service: Service, target: Target) -> dict[str, Any]:

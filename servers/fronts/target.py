@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote
 
-from tensorwire.servers.servables import Target
+from tensorwire.servers.routing.target import Target
 
 __all__ = ["MODELS", "find_target"]
 

@@ -23,7 +23,7 @@ from tensorwire.servers.fronts.wire import (
     result_frame,
 )
 from tensorwire.servers.model import RequestError
-from tensorwire.servers.servables import ANY
+from tensorwire.servers.routing.target import ANY
 from tensorwire.servers.service import Service
 
 __all__ = ["Upload"]

@@ -20,6 +20,7 @@ from tensorwire.servers.isolation.packets import FAILED
 from tensorwire.servers.isolation.process import Ended, Process
 from tensorwire.servers.isolation.target import Target
 from tensorwire.servers.model import Array, Model, ModelError, ModelFailure, RequestError
+from tensorwire.servers.resident import resident
 from tensorwire.servers.restarts import Backoff
 
 __all__ = ["IsolatedModel", "end_all"]
@@ -68,6 +69,12 @@ class IsolatedModel(Model):
     def ready(self) -> bool:
         """The process runs and has loaded the model."""
         return self._alive is not None
+
+    @property
+    def memory(self) -> int | None:
+        """What its process has in memory; 0 while there is none."""
+        serving = self._alive
+        return 0 if serving is None else resident(serving.pid)
 
     @property
     def status(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tensorwire.errors import TensorwireError
+from tensorwire.servers.routing.rules import NEWEST, MirrorRule, SplitRule, find_version
 
 __all__ = ["LARGEST_VERSION", "ConfigError", "ModelConfig", "RepositoryConfig", "VersionPolicy"]
 
@@ -62,7 +63,9 @@ class ModelConfig:
     ``ready_file``: a version folder is complete when it holds a file of this name; without one (''), when nothing in it
     has changed for ``settle`` seconds. ``transition``: a new version is loaded before the old one is unloaded
     ('availability'), or after it ('resource', for models that do not fit twice). ``attempts``: how often loading
-    is tried before a version counts as broken. ``warm_up``: run the model before it takes requests.
+    is tried before a version counts as broken. ``warm_up``: run the model before it takes requests. ``traffic``: how
+    requests that name no version are divided, ``shadow``: which are copied to another version. ``pinned``: it stays in
+    memory when others are needed.
 
     Raises ConfigError.
     """
@@ -78,6 +81,9 @@ class ModelConfig:
     transition: Literal["availability", "resource"] = "availability"
     attempts: int = 3
     warm_up: bool = True
+    traffic: SplitRule = NEWEST
+    shadow: MirrorRule | None = None
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -96,6 +102,11 @@ class ModelConfig:
                 yield "labels", f"label {label!r} has characters that a URL cannot carry"
             if not 0 <= number <= LARGEST_VERSION:
                 yield "labels", f"label {label!r}: a version is 0 or more, not {number}"
+        for name in self.traffic.weights:
+            if find_version(name, self.labels) is None:
+                yield "traffic", f"traffic: {name!r} is no version and none of its labels{_named(self.labels)}"
+        if self.shadow is not None and find_version(self.shadow.to, self.labels) is None:
+            yield "shadow", f"shadow: {self.shadow.to!r} is no version and none of its labels{_named(self.labels)}"
         if "/" in self.ready_file:
             yield "ready_file", f"ready_file is a file's name, not a path: {self.ready_file!r}"
         if self.settle < 0:
@@ -104,6 +115,10 @@ class ModelConfig:
             yield "transition", f"transition is 'availability' or 'resource', not {self.transition!r}"
         if self.attempts < 1:
             yield "attempts", f"attempts is 1 or more, not {self.attempts}"
+
+
+def _named(labels: Mapping[str, int]) -> str:
+    return f" ({', '.join(labels)})" if labels else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from tensorwire.servers.engines.registry import prepare
 from tensorwire.servers.model import Model, ModelError
 from tensorwire.servers.repository.config import ModelConfig
+from tensorwire.servers.repository.gauge import Gauge
 from tensorwire.servers.repository.layout import model_file
 from tensorwire.servers.repository.warmup import warm_up
 
@@ -23,15 +26,23 @@ _FIRST_PAUSE = 0.5  # seconds before the second attempt; each further pause is t
 
 
 class Loader:
-    """Loads several models at once, at most ``threads``. ``is_model`` says whether an engine recognizes a path."""
+    """Loads several models at once, at most ``threads``. ``is_model`` says whether an engine recognizes a path.
+    ``exact``: what a model takes matters, though measuring it costs some ms.
+    """
 
-    def __init__(self, load: Load, is_model: Callable[[Path], bool], *, threads: int = 4) -> None:
+    def __init__(
+        self, load: Load, is_model: Callable[[Path], bool], *, threads: int = 4, exact: bool = False
+    ) -> None:
         self._load = load
         self._is_model = is_model
+        self._exact = exact
+        self._gauge = Gauge()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="load")
 
-    async def load(self, config: ModelConfig, number: int, path: Path) -> Model:
-        """A model that is ready for requests. Raises ModelError when the last attempt has failed."""
+    async def load(self, config: ModelConfig, number: int, path: Path) -> tuple[Model, int | None]:
+        """A model that is ready for requests, and the bytes that it takes in this process (None: not known, since
+        others were loaded meanwhile). Raises ModelError when the last attempt has failed.
+        """
         pause = _FIRST_PAUSE
         for attempt in range(1, config.attempts + 1):
             try:
@@ -48,14 +59,19 @@ class Loader:
         """Take no more loads; those under way end by themselves. Can be called twice."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_a_thread(self, config: ModelConfig, number: int, path: Path) -> Model:
-        attempt = self._threads.submit(self._attempt, config, number, path)
+    async def _in_a_thread(self, config: ModelConfig, number: int, path: Path) -> tuple[Model, int | None]:
+        attempt = self._threads.submit(self._measured, config, number, path)
         try:
             return await asyncio.wrap_future(attempt)
         except asyncio.CancelledError:
             # The thread cannot be stopped, and nobody waits for its model.
             attempt.add_done_callback(_close_result)
             raise
+
+    def _measured(self, config: ModelConfig, number: int, path: Path) -> tuple[Model, int | None]:
+        if self._exact:
+            prepare(path, config.engine)
+        return self._gauge.measure(partial(self._attempt, config, number, path), exact=self._exact)
 
     def _attempt(self, config: ModelConfig, number: int, path: Path) -> Model:
         try:
@@ -76,6 +92,6 @@ class Loader:
         return model
 
 
-def _close_result(attempt: Future[Model]) -> None:
+def _close_result(attempt: Future[tuple[Model, int | None]]) -> None:
     if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().close()
+        attempt.result()[0].close()

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.loading import Load, Loader
 from tensorwire.servers.repository.managed import ManagedModel, Publisher
+from tensorwire.servers.repository.room import Resident, Room
 from tensorwire.servers.repository.watching import Watcher
 
 __all__ = ["Repository"]
@@ -27,6 +28,8 @@ class Repository:
     ``load`` loads a model, in one of ``threads`` threads; ``is_model`` says whether an engine recognizes a path;
     ``publisher`` sends requests to what is loaded. ``poll``: seconds between two looks at the disk (0: only at the
     start and when told to); ``watch``: look when the system tells of a change, and at the clock's call seldom.
+    ``memory`` and ``on_demand``: bytes that models may take together (0: any number), and what becomes of those that
+    have no room; see Room.
     """
 
     def __init__(
@@ -39,9 +42,12 @@ class Repository:
         poll: float = 1.0,
         watch: bool = True,
         threads: int = 4,
+        memory: int = 0,
+        on_demand: bool = False,
     ) -> None:
         self.config = config
-        self._loader = Loader(load, is_model, threads=threads)
+        self.room = Room(memory, on_demand, self._residents)
+        self._loader = Loader(load, is_model, threads=threads, exact=bool(memory))
         self._is_model = is_model
         self._publisher = publisher
         self._poll = poll
@@ -57,9 +63,9 @@ class Repository:
 
     @property
     def ready(self) -> bool:
-        """Every configured model has a version that serves."""
+        """Every configured model has a version that serves, or will when it is asked for."""
         return all(
-            (keeper := self._keepers.get(model.name)) is not None and keeper.model.available
+            (keeper := self._keepers.get(model.name)) is not None and keeper.model.ready
             for model in self.config.models
         )
 
@@ -105,6 +111,15 @@ class Repository:
         if keeper is not None:
             await keeper.model.reconcile(force=True)
 
+    async def demand(self, name: str, number: int) -> str:
+        """Load a version that is asleep, because it is asked for; returns why it does not serve then, or ''."""
+        keeper = self._keepers.get(name)
+        if keeper is None:
+            return f"model {name!r} is no longer configured"
+        await keeper.model.wake(number)
+        version = keeper.model.versions.get(number)
+        return "it has been unloaded" if version is None else "" if version.serves else version.error
+
     async def close(self) -> None:
         """Stop looking, and unload everything."""
         keepers, self._keepers = list(self._keepers.values()), {}
@@ -113,8 +128,12 @@ class Repository:
             await self._watcher.close()
         await asyncio.gather(*[keeper.end() for keeper in keepers])
 
+    def _residents(self) -> Iterator[Resident]:
+        for keeper in self._keepers.values():
+            yield from keeper.model.residents()
+
     def _keep(self, config: ModelConfig) -> _Keeper:
-        model = ManagedModel(config, self._loader, self._publisher, self._is_model)
+        model = ManagedModel(config, self._loader, self._publisher, self._is_model, self.room)
         keeper = self._keepers[config.name] = _Keeper(model, self._pause)
         return keeper
 

@@ -65,6 +65,8 @@ def write_tfs(config: RepositoryConfig) -> str:
     for model in config.models:
         if model.options:
             raise ConfigError(f"model {model.name!r}: TensorFlow Serving's format has no place for options")
+        if model.traffic.weights or model.shadow is not None:
+            raise ConfigError(f"model {model.name!r}: TensorFlow Serving's format has no place for traffic and shadow")
         row = message.model_config_list.config.add(
             name=model.name, base_path=model.path, model_platform=model.engine or "tensorflow"
         )

@@ -6,6 +6,8 @@ default = "digits"
 path = "/srv/models/digits"
 versions = "latest"              # or "all", { latest = 2 }, [1, 3]
 labels = { stable = 1, canary = 2 }
+traffic = { stable = 95, canary = 5 }
+shadow = "canary"                # or 2, { to = "canary", share = 0.1, tolerance = 1e-3 }
 
 [models.policy]
 path = "/srv/models/az4.pb"
@@ -17,11 +19,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
+from tensorwire.servers.routing.rules import NEWEST, MirrorRule, SplitRule
 
 __all__ = ["model_from_values", "read_toml", "write_toml"]
 
@@ -37,6 +40,9 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "transition": ((str,), "'availability' or 'resource'"),
     "attempts": ((int,), "a number"),
     "warm_up": ((bool,), "true or false"),
+    "traffic": ((dict,), "a table of weights by version or label"),
+    "shadow": ((str, int, dict), "a version, a label, or { to = ..., share = ..., tolerance = ... }"),
+    "pinned": ((bool,), "true or false"),
 }
 """The keys of a model, what each may be, and that in words."""
 
@@ -78,11 +84,21 @@ def write_toml(config: RepositoryConfig) -> str:
         if model.labels:
             rows.append(f"labels = {_value(dict(model.labels))}")
         usual = ModelConfig(name=model.name, path=model.path)
-        for name in ("ready_file", "settle", "transition", "attempts", "warm_up"):
+        if model.traffic.weights:
+            rows.append(f"traffic = {_value(model.traffic.weights)}")
+        if model.shadow is not None:
+            rows.append(f"shadow = {_value(_shadow_table(model.shadow))}")
+        for name in ("ready_file", "settle", "transition", "attempts", "warm_up", "pinned"):
             if getattr(model, name) != getattr(usual, name):
                 rows.append(f"{name} = {_value(getattr(model, name))}")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def _shadow_table(rule: MirrorRule) -> dict[str, Any]:
+    usual = MirrorRule(rule.to)
+    table = {"to": rule.to, "share": rule.share, "tolerance": rule.tolerance}
+    return {key: value for key, value in table.items() if key == "to" or value != getattr(usual, key)}
 
 
 def model_from_values(name: str, values: Mapping[str, Any], before: ModelConfig | None = None) -> ModelConfig:
@@ -98,10 +114,10 @@ def model_from_values(name: str, values: Mapping[str, Any], before: ModelConfig 
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise ConfigError(f"model {name!r}: {key} is {words}, not {value!r}", key)
         try:
-            read["policy" if key == "versions" else key] = _versions(value) if key == "versions" else value
             if isinstance(value, dict) and key == "labels":
                 _check_labels(value)
-        except ConfigError as error:
+            read["policy" if key == "versions" else key] = _READERS.get(key, _as_it_is)(value)
+        except ValueError as error:  # ConfigError among them
             raise ConfigError(f"model {name!r}: {error}", key) from None
     if before is not None:
         return replace(before, **read)
@@ -132,10 +148,40 @@ def _versions(value: Any) -> VersionPolicy:
     raise ConfigError(f"versions is {_KINDS['versions'][1]}, not {value!r}")
 
 
+def _traffic(value: dict[str, Any]) -> SplitRule:
+    for name, weight in value.items():
+        if type(weight) not in (int, float):
+            raise ConfigError(f"traffic: the weight of {name!r} is a number, not {weight!r}")
+    return SplitRule(value) if value else NEWEST
+
+
+def _shadow(value: Any) -> MirrorRule | None:
+    """'' and an empty table are no copies: so they are ended over HTTP."""
+    if not value and value != 0:
+        return None
+    table = value if isinstance(value, dict) else {"to": value}
+    for key, kinds in table.items():
+        if key not in _SHADOW:
+            raise ConfigError(f"shadow: unknown key {key!r}: there are {', '.join(_SHADOW)}")
+        if type(kinds) not in _SHADOW[key]:
+            raise ConfigError(f"shadow: {key} is {'a version or label' if key == 'to' else 'a number'}, not {kinds!r}")
+    if "to" not in table:
+        raise ConfigError("shadow: to is missing: the version or label that requests are copied to")
+    return MirrorRule(**{**table, "to": str(table["to"])})
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def _check_labels(value: dict[str, Any]) -> None:
     for label, number in value.items():
         if type(number) is not int:
             raise ConfigError(f"label {label!r} names a version by its number, not {number!r}")
+
+
+_SHADOW: Mapping[str, tuple[type, ...]] = {"to": (str, int), "share": (int, float), "tolerance": (int, float)}
+_READERS: Mapping[str, Callable[[Any], Any]] = {"versions": _versions, "traffic": _traffic, "shadow": _shadow}
 
 
 class _Lines:

@@ -18,7 +18,7 @@ from tensorwire import Metadata, Request, Response, TensorSpec, __version__
 from tensorwire.servers.engines.echo import EchoModel
 from tensorwire.servers.engines.function import FunctionModel
 from tensorwire.servers.model import Model, RequestError, Signature
-from tensorwire.servers.servables import Target
+from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
 
 PATIENCE = 10.0

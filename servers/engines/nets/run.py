@@ -9,7 +9,7 @@ from typing import Any
 from tensorwire.servers.engines.ort import ENGINE
 from tensorwire.servers.model import Model, ModelError
 
-__all__ = ["needs_onnx", "run_graph"]
+__all__ = ["needs_onnx", "prepare", "run_graph"]
 
 
 def needs_onnx(path: Path, extra: str) -> None:
@@ -20,6 +20,13 @@ def needs_onnx(path: Path, extra: str) -> None:
     except ImportError:
         raise ModelError(f"{path}: the onnx package is not installed; run: pip install 'tensorwire[{extra}]'") from None
     del onnx, message
+
+
+def prepare() -> None:
+    """Import what builds and runs the graphs. Raises ImportError."""
+    import onnx  # noqa: F401
+
+    ENGINE.prepare()
 
 
 def run_graph(graph: bytes, path: Path, *, facts: Mapping[str, str], options: Mapping[str, Any]) -> Model:

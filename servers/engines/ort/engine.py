@@ -48,6 +48,9 @@ class OrtEngine:
             return False
         return suffix in _SUFFIXES or (suffix in _OTHER_SUFFIXES and is_onnx(path))
 
+    def prepare(self) -> None:
+        import onnxruntime  # noqa: F401
+
     def load(self, path: Path, *, options: Mapping[str, Any]) -> OrtModel:
         """Raises ModelError: no ONNX Runtime, not a model or one too new for it, unknown option."""
         return self._open(path, path, options)

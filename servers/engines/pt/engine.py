@@ -43,6 +43,9 @@ class TorchEngine:
     def recognizes(self, path: Path) -> bool:
         return path.is_file() and (path.suffix.lower() in _SUFFIXES or format_of(path) is not None)
 
+    def prepare(self) -> None:
+        import_torch(Path())
+
     def load(self, path: Path, *, options: Mapping[str, Any]) -> TorchModel:
         """Raises ModelError: no PyTorch, no such device, not a model, one that could run code of its maker's when it is
         read, unknown option.

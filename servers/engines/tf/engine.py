@@ -10,7 +10,7 @@ from tensorwire.servers.engines.options import Options
 from tensorwire.servers.engines.tf.graph import load_graph
 from tensorwire.servers.engines.tf.keras_file import load_keras
 from tensorwire.servers.engines.tf.model import TensorFlowModel, plain
-from tensorwire.servers.engines.tf.runtime import Runtime, start
+from tensorwire.servers.engines.tf.runtime import Runtime, import_tensorflow, start
 from tensorwire.servers.engines.tf.saved_model import load_saved_model
 from tensorwire.servers.engines.tf.tflite import load_tflite
 from tensorwire.servers.model import Model, ModelError
@@ -40,6 +40,9 @@ class TensorFlowEngine:
         if suffix in (*_KERAS, ".tflite"):
             return path.is_file()
         return suffix == ".pb" and _kind(path) != ""
+
+    def prepare(self) -> None:
+        import_tensorflow(Path())
 
     def load(self, path: Path, *, options: Mapping[str, Any]) -> Model:
         """Raises ModelError: no TensorFlow, not a model or one that it cannot run, unknown option."""

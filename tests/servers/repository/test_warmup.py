@@ -50,7 +50,8 @@ def load(version: Path, **fields: Any) -> Recorder:
     async def main() -> Any:
         loader = Loader(lambda path, config: Recorder(path), is_model)
         try:
-            return await loader.load(ModelConfig(name="m", path=str(version.parent), attempts=1, **fields), 1, version)
+            config = ModelConfig(name="m", path=str(version.parent), attempts=1, **fields)
+            return (await loader.load(config, 1, version))[0]
         finally:
             loader.close()
 

@@ -13,7 +13,7 @@ from tensorwire.servers.engines.nets.caffe2.fills import fill
 from tensorwire.servers.engines.nets.caffe2.netdef import read_net
 from tensorwire.servers.engines.nets.caffe2.recognize import init_net_beside, is_netdef, predict_net_in
 from tensorwire.servers.engines.nets.files import naming
-from tensorwire.servers.engines.nets.run import needs_onnx, run_graph
+from tensorwire.servers.engines.nets.run import needs_onnx, prepare, run_graph
 from tensorwire.servers.engines.options import Options
 from tensorwire.servers.model import Model, ModelError
 
@@ -37,6 +37,9 @@ class Caffe2Engine:
             return found is not None and found.is_file() and is_netdef(found)
         except OSError:
             return False
+
+    def prepare(self) -> None:
+        prepare()
 
     def load(self, path: Path, *, options: Mapping[str, Any]) -> Model:
         """Raises ModelError: no pair, no ONNX Runtime, not NetDefs, operators or weights that do not fit."""

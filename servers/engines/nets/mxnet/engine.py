@@ -13,7 +13,7 @@ from tensorwire.servers.engines.nets.files import naming, printable
 from tensorwire.servers.engines.nets.mxnet.build import build
 from tensorwire.servers.engines.nets.mxnet.params import read_params
 from tensorwire.servers.engines.nets.mxnet.symbol import read_symbol
-from tensorwire.servers.engines.nets.run import needs_onnx, run_graph
+from tensorwire.servers.engines.nets.run import needs_onnx, prepare, run_graph
 from tensorwire.servers.engines.options import Options
 from tensorwire.servers.model import Model, ModelError
 
@@ -43,6 +43,9 @@ class MxnetEngine:
                 return _NODE.search(file.read(_HEAD)) is not None
         except OSError:
             return False
+
+    def prepare(self) -> None:
+        prepare()
 
     def load(self, path: Path, *, options: Mapping[str, Any]) -> Model:
         """Raises ModelError: no pair, no ONNX Runtime, damaged files, operators or weights that do not fit."""
