@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -274,14 +274,13 @@ class Service:
             self.repository.start()
 
     async def configure(self, config: RepositoryConfig) -> None:
-        """Serve what another configuration says, while requests run; see ``Repository.apply``."""
+        """Serve what another configuration says, while requests run; see ``Repository.apply``.
+
+        The configuration counts from the call on, whatever else is still under way because of an earlier one.
+        """
         assert self.repository is not None, "this service has no repository"
         self._know(config)
-        await self.repository.apply(config)
-        wanted = {model.name for model in config.models}
-        for name in self.model_names:
-            if name not in wanted:
-                self._servables.forget(name)
+        await self.repository.apply(config, self._servables.forget)
 
     def _know(self, config: RepositoryConfig) -> None:
         for model in config.models:
@@ -307,19 +306,20 @@ class Service:
         served = self._servables.versions(name).get(number)
         return (0, 0.0) if served is None else (served.in_flight, served.tally.last)
 
-    async def retire(self, name: str, number: int) -> None:
-        """Send a version no more requests; returns when it has answered those that it had, and is closed."""
-        served = self._servables.withdraw(name, number)
-        if served is not None:
-            await self._finish(served)
+    def retire(self, name: str, number: int) -> Awaitable[None]:
+        """Send a version no more requests; what is returned ends when it has answered those that it had, and is
+        closed.
+        """
+        return self._finish(self._servables.withdraw(name, number))
 
-    async def rest(self, name: str, number: int) -> None:
+    def rest(self, name: str, number: int) -> Awaitable[None]:
         """As ``retire``, but the next request for the version has it loaded again."""
-        served = self._servables.rest(name, number)
-        if served is not None:
-            await self._finish(served)
-            if served.model.memory is None:
-                await asyncio.to_thread(trim_heap)
+        return self._make_room(self._servables.rest(name, number))
+
+    async def _make_room(self, served: Served | None) -> None:
+        await self._finish(served)
+        if served is not None and served.model.memory is None:
+            await asyncio.to_thread(trim_heap)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Stop being ready, wait at most ``timeout`` seconds for the requests in flight; True when none is
@@ -349,8 +349,10 @@ class Service:
             served.end()
             served.model.close()
 
-    async def _finish(self, served: Served) -> None:
+    async def _finish(self, served: Served | None) -> None:
         """Answer what a version has still got, then let go of it. Requests that it runs keep it alive meanwhile."""
+        if served is None:
+            return
         self._finishing.add(served)
         try:
             if served.workers is not None and not self._closed:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from tensorwire.servers.repository.gauge import Gauge
 from tensorwire.servers.repository.layout import model_file
 from tensorwire.servers.repository.warmup import warm_up
 
-__all__ = ["Load", "Loader"]
+__all__ = ["Load", "Loader", "unfinished"]
 
 Load = Callable[[Path, ModelConfig], Model]
 """Loads the model at a path, as its config says; raises ModelError."""
 
+_THREADS = "load-"  # what the names of threads that load begin with
 _log = logging.getLogger("tensorwire.repository")
 _FIRST_PAUSE = 0.5  # seconds before the second attempt; each further pause is twice as long
 
@@ -37,7 +39,8 @@ class Loader:
         self._is_model = is_model
         self._exact = exact
         self._gauge = Gauge()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="load")
+        self._free = asyncio.Semaphore(threads)
+        self._closed = False
 
     async def load(self, config: ModelConfig, number: int, path: Path) -> tuple[Model, int | None]:
         """A model that is ready for requests, and the bytes that it takes in this process (None: not known, since
@@ -57,16 +60,24 @@ class Loader:
 
     def close(self) -> None:
         """Take no more loads; those under way end by themselves. Can be called twice."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
 
     async def _in_a_thread(self, config: ModelConfig, number: int, path: Path) -> tuple[Model, int | None]:
-        attempt = self._threads.submit(self._measured, config, number, path)
-        try:
-            return await asyncio.wrap_future(attempt)
-        except asyncio.CancelledError:
-            # The thread cannot be stopped, and nobody waits for its model.
-            attempt.add_done_callback(_close_result)
-            raise
+        async with self._free:
+            if self._closed:
+                raise ModelError("the server is stopping")
+            attempt: Future[tuple[Model, int | None]] = Future()
+            # Not a pool's: the interpreter waits for those when it ends, and a load may take for ever.
+            name = f"{_THREADS}{config.name}-{number}"
+            threading.Thread(
+                target=_run, args=(attempt, partial(self._measured, config, number, path)), name=name, daemon=True
+            ).start()
+            try:
+                return await asyncio.wrap_future(attempt)
+            except asyncio.CancelledError:
+                # The thread cannot be stopped, and nobody waits for its model.
+                attempt.add_done_callback(_close_result)
+                raise
 
     def _measured(self, config: ModelConfig, number: int, path: Path) -> tuple[Model, int | None]:
         if self._exact:
@@ -90,6 +101,20 @@ class Loader:
             model.close()
             raise
         return model
+
+
+def unfinished() -> bool:
+    """Models are still being loaded in this process, by threads that do not hold it up when it ends."""
+    return any(thread.name.startswith(_THREADS) for thread in threading.enumerate())
+
+
+def _run(attempt: Future[tuple[Model, int | None]], load: Callable[[], tuple[Model, int | None]]) -> None:
+    if not attempt.set_running_or_notify_cancel():  # from here on it cannot be cancelled
+        return
+    try:
+        attempt.set_result(load())
+    except BaseException as error:
+        attempt.set_exception(error)
 
 
 def _close_result(attempt: Future[tuple[Model, int | None]]) -> None:

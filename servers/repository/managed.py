@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from tensorwire.servers.model import Model, ModelError
 from tensorwire.servers.repository.config import ModelConfig
-from tensorwire.servers.repository.layout import Stamp
+from tensorwire.servers.repository.layout import Stamp, look
 from tensorwire.servers.repository.loading import Loader
 from tensorwire.servers.repository.room import Room
 from tensorwire.servers.repository.scan import Scan, scan
+from tensorwire.servers.repository.settling import Settling
 from tensorwire.servers.repository.version import ModelVersion, State
 from tensorwire.servers.resident import size_text
 
 __all__ = ["ManagedModel", "Publisher"]
 
 _log = logging.getLogger("tensorwire.repository")
+_MOST_OLDER = 4  # versions that are tried in the place of a newer one
 _MOST_ENDED = 16  # versions that are remembered after their end, for whoever asks what became of them
 
 
@@ -30,10 +32,10 @@ class Publisher(Protocol):
     def publish(self, name: str, number: int, model: Model) -> None:
         """Send requests to this version from now on; a model under the same number finishes what it has."""
 
-    async def retire(self, name: str, number: int) -> None:
-        """Send it no more; returns when it has answered what it had, and is closed."""
+    def retire(self, name: str, number: int) -> Awaitable[None]:
+        """Send it no more, from now on; what is returned ends when it has answered what it had, and is closed."""
 
-    async def rest(self, name: str, number: int) -> None:
+    def rest(self, name: str, number: int) -> Awaitable[None]:
         """As ``retire``, but who asks for it has it loaded again; also for a version that was not loaded yet."""
 
     def activity(self, name: str, number: int) -> tuple[int, float]:
@@ -63,7 +65,8 @@ class ManagedModel:
         self._publisher = publisher
         self._room = room
         self._is_model = is_model
-        self._seen: dict[int, tuple[Stamp, float]] = {}
+        self._settling = Settling()
+        self._finishing: set[asyncio.Task[None]] = set()
         self._step = asyncio.Lock()
 
     @property
@@ -72,8 +75,8 @@ class ManagedModel:
 
     @property
     def waiting(self) -> bool:
-        """There are versions whose files are still changing."""
-        return bool(self._seen)
+        """There are versions whose files have just changed: another look is of use soon."""
+        return self._settling.impatient(self.config.settle)
 
     @property
     def available(self) -> tuple[int, ...]:
@@ -88,6 +91,10 @@ class ManagedModel:
     def residents(self) -> Iterator[_Resident]:
         """The versions that are in memory, and may leave."""
         return (_Resident(self, version) for version in self.versions.values() if version.serves)
+
+    def activity(self, version: ModelVersion) -> tuple[int, float]:
+        """Requests that a version has in flight, and time.perf_counter() of its last answer (0: none yet)."""
+        return self._publisher.activity(version.name, version.number)
 
     async def wake(self, number: int) -> None:
         """Load a version that is asleep, because somebody asks for it. Returns when it serves; otherwise its ``error``
@@ -116,7 +123,8 @@ class ManagedModel:
                 await asyncio.gather(
                     *[self._load(number, seen.paths[number], seen.stamps[number], evict=evict) for number in due]
                 )
-                await self._retire_unwanted(seen.wanted)
+                await self._fall_back(seen)
+                self._retire_unwanted(seen.wanted)
             self._forget(seen)
 
     async def configure(self, config: ModelConfig) -> None:
@@ -126,12 +134,17 @@ class ManagedModel:
         self.config = config
         await self.reconcile(force=changed)
 
-    async def close(self) -> None:
-        """Unload every version."""
+    async def close(self) -> Awaitable[None]:
+        """Withdraw every version; what is returned ends when they have answered what they had."""
         async with self._step:
-            await asyncio.gather(
-                *[self._retire(version) for version in self.versions.values() if version.serves or version.asleep]
-            )
+            for version in self.versions.values():
+                if version.serves or version.asleep:
+                    self._retire(version)
+        return asyncio.ensure_future(self._finished())
+
+    async def _finished(self) -> None:
+        if self._finishing:
+            await asyncio.wait(self._finishing)
 
     def _complain(self, problem: str) -> None:
         if problem and problem != self.problem:
@@ -163,28 +176,30 @@ class ManagedModel:
             return True
         if version is not None and version.tried == stamp and (version.serves or version.error):
             return False
-        return self._complete(number, seen.paths[number], stamp)
+        path, tried = seen.paths[number], version.tried if version is not None and version.serves else None
+        reason = self._settling.why_not(number, path, stamp, self.config, tried)
+        if reason:
+            self._wait(number, path, reason)
+        return not reason
 
-    def _complete(self, number: int, path: Path, stamp: Stamp) -> bool:
-        config = self.config
-        if config.ready_file and path.is_dir():
-            return (path / config.ready_file).exists()
-        before, since = self._seen.get(number, (None, 0.0))
-        if before != stamp:
-            since = time.monotonic()
-            self._seen[number] = (stamp, since)
-        quiet = max(stamp.age(), time.monotonic() - since)
-        return stamp.files > 0 and quiet >= config.settle
+    def _wait(self, number: int, path: Path, reason: str) -> None:
+        """A version that is there is not loaded yet; whoever asks what became of it is told why."""
+        version = self.versions.get(number)
+        if version is None or version.state is State.END:
+            version = self.versions[number] = ModelVersion(self.config.name, number, path)
+            _log.info("model %r version %d waits: %s: %s", self.config.name, number, path, reason)
+        if not version.serves:
+            version.error = reason
 
     async def _load(self, number: int, path: Path, stamp: Stamp, *, evict: bool = False) -> bool:
         """Load a version, if there is room, or ``evict`` may make some; True when it serves then."""
         async with self._room.turn():
             version = self.versions.get(number)
             replaced = version is not None and version.serves
-            if version is None or not (replaced or version.asleep):
+            if version is None or version.state not in (State.START, State.AVAILABLE):
                 version = self.versions[number] = ModelVersion(self.config.name, number, path)
             version.tried, version.short = stamp, 0
-            self._seen.pop(number, None)
+            self._settling.settled(number)
             began = time.monotonic()
             expected = version.expected(stamp)
             if short := await self._room.make(expected, version, evict=evict):
@@ -244,7 +259,8 @@ class ManagedModel:
         """Unload first; when nothing of what is new can be loaded, what was there before is loaded again."""
         serving = [version for version in self.versions.values() if version.serves or version.asleep]
         gone = [version for version in serving if version.number not in seen.wanted or version.number in due]
-        await asyncio.gather(*[self._retire(version) for version in gone])
+        if gone:  # what they take must be free before; and unloading goes on though this step may be cancelled
+            await asyncio.wait([self._retire(version) for version in gone])
         loaded = await asyncio.gather(*[self._load(number, seen.paths[number], seen.stamps[number]) for number in due])
         if any(loaded) or self.available:
             return
@@ -252,24 +268,72 @@ class ManagedModel:
             if version.number not in due and version.tried is not None:
                 await self._load(version.number, version.path, version.tried)
 
-    async def _retire_unwanted(self, wanted: tuple[int, ...]) -> None:
-        # What is left of an unreadable base path is no reason to stop serving.
-        there = [version for version in self.versions.values() if version.serves or version.asleep]
-        if any(version.number in wanted for version in there):
-            await asyncio.gather(*[self._retire(version) for version in there if version.number not in wanted])
+    async def _fall_back(self, seen: Scan) -> None:
+        """Of the latest versions some cannot be loaded, and nothing serves in their place, as after a start: load older
+        ones, until as many serve as were wanted.
+        """
+        policy = self.config.policy
+        missing = len(seen.wanted) - sum([version.serves or version.asleep for version in self.versions.values()])
+        if policy.specific or not policy.latest or missing <= 0:
+            return
+        older = sorted((number for number in seen.paths if number < min(seen.wanted)), reverse=True)
+        for number in older[:_MOST_OLDER]:
+            version, path = self.versions.get(number), seen.paths[number]
+            try:
+                stamp = await asyncio.to_thread(look, path)
+            except OSError:
+                continue
+            if version is not None and (version.serves or (version.tried == stamp and version.error)):
+                continue
+            if not self._settling.why_not(number, path, stamp, self.config, None):
+                _log.warning("model %r: version %d is loaded in the place of newer ones", self.config.name, number)
+                missing -= await self._load(number, path, stamp)
+            self._settling.settled(number)
+            if not missing:
+                return
 
-    async def _retire(self, version: ModelVersion) -> None:
-        version.enter(State.UNLOADING)
+    def _retire_unwanted(self, wanted: tuple[int, ...]) -> None:
+        """Unload versions that are not wanted, but for as many of them as wanted ones do not serve yet."""
+        there = [version for version in self.versions.values() if version.serves or version.asleep]
+        unwanted = sorted([version for version in there if version.number not in wanted], key=lambda one: one.number)
+        # What is left of an unreadable base path is no reason to stop serving.
+        if len(unwanted) < len(there):
+            missing = len(wanted) - (len(there) - len(unwanted))
+            for version in unwanted[: max(len(unwanted) - missing, 0)]:
+                self._retire(version)
+
+    def _retire(self, version: ModelVersion) -> asyncio.Task[None]:
+        """Send a version no more requests from now on; the task ends when it has answered those that it had."""
         version.resting = False
-        await self._publisher.retire(version.name, version.number)
+        return self._unload(version, self._publisher.retire(version.name, version.number))
+
+    def rest(self, version: ModelVersion) -> asyncio.Task[None]:
+        """As ``_retire``, but the version is loaded again when it is asked for."""
+        version.resting = True
+        return self._unload(version, self._publisher.rest(version.name, version.number))
+
+    def _unload(self, version: ModelVersion, finished: Awaitable[None]) -> asyncio.Task[None]:
+        version.enter(State.UNLOADING)
+        task = asyncio.ensure_future(self._finish(version, finished))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        return task
+
+    async def _finish(self, version: ModelVersion, finished: Awaitable[None]) -> None:
+        await finished
         version.drop()
+        if version.resting:
+            version.enter(State.START, "made room for others")
+            return
         version.enter(State.END)
         _log.info("model %r version %d is unloaded", version.name, version.number)
 
     def _forget(self, seen: Scan) -> None:
-        """Keep a bounded number of ended versions."""
-        for number in self._seen.keys() - seen.stamps.keys():
-            del self._seen[number]
+        """Keep a bounded number of ended versions, and none that waited and is gone."""
+        self._settling.keep(set(seen.stamps))
+        for number, version in list(self.versions.items()):
+            if version.state is State.START and not version.resting and number not in seen.wanted:
+                del self.versions[number]
         ended = [version for version in self.versions.values() if version.state is State.END]
         ended.sort(key=lambda version: version.since[State.END])
         for version in ended[: max(len(ended) - _MOST_ENDED, 0)]:
@@ -281,16 +345,11 @@ class _Resident:
 
     def __init__(self, model: ManagedModel, version: ModelVersion) -> None:
         self.version = version
-        self._publisher = model._publisher
         self.pinned = model.config.pinned
-        in_flight, last = self._publisher.activity(version.name, version.number)
+        self._model = model
+        in_flight, last = model.activity(version)
         self.busy = in_flight > 0
         self.used = max(last, version.loaded)
 
     async def leave(self) -> None:
-        version = self.version
-        version.enter(State.UNLOADING)
-        version.resting = True
-        await self._publisher.rest(version.name, version.number)
-        version.drop()
-        version.enter(State.START, "made room for others")
+        await asyncio.wait((self._model.rest(self.version),))

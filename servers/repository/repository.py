@@ -52,6 +52,7 @@ class Repository:
         self._publisher = publisher
         self._poll = poll
         self._keepers: dict[str, _Keeper] = {}
+        self._ending: dict[str, asyncio.Future[Awaitable[None]]] = {}
         self._watcher = Watcher(self.wake) if watch and poll else None
 
     @property
@@ -79,17 +80,22 @@ class Repository:
         """Wait until every model has been looked at once since it was configured."""
         await asyncio.gather(*[keeper.looked.wait() for keeper in self._keepers.values()])
 
-    async def apply(self, config: RepositoryConfig) -> None:
+    async def apply(self, config: RepositoryConfig, gone: Callable[[str], None] = lambda name: None) -> None:
         """Take a new configuration: models that are not in it are unloaded, new ones loaded, changed ones looked at.
 
         A changed model whose engine, path or options are others is loaded anew before what serves is unloaded. Returns
-        when that has been done, whether it went well or not; ``models`` has the outcome.
+        when that has been done, whether it went well or not; ``models`` has the outcome. ``gone`` is called with the
+        name of a model that is unloaded, once it has no version and is not wanted again. Configurations may overlap:
+        each counts from the call on, and a model that comes back waits until what it was is withdrawn.
         """
         self.config = config
-        wanted = {model.name: model for model in config.models}
-        gone = [self._keepers.pop(name) for name in list(self._keepers) if name not in wanted]
-        await asyncio.gather(*[keeper.end() for keeper in gone])
+        wanted = {model.name for model in config.models}
         steps: list[Awaitable[object]] = []
+        for name in list(self._keepers):
+            if name not in wanted:
+                ending = asyncio.ensure_future(self._keepers.pop(name).end())
+                self._ending[name] = ending
+                steps.append(self._ended(name, ending, gone))
         for model in config.models:
             keeper = self._keepers.get(model.name)
             if keeper is None:
@@ -98,6 +104,15 @@ class Repository:
                 steps.append(keeper.model.configure(model))
         self._watch()
         await asyncio.gather(*steps)
+
+    async def _ended(self, name: str, ending: asyncio.Future[Awaitable[None]], gone: Callable[[str], None]) -> None:
+        """See a model off: withdrawn at once, and finished when it has answered what it had."""
+        finished = await ending
+        if self._ending.get(name) is ending:
+            del self._ending[name]
+        if name not in self._keepers:
+            gone(name)
+        await finished
 
     def wake(self, name: str) -> None:
         """Something has changed under a model's base path: look at it now."""
@@ -126,7 +141,8 @@ class Repository:
         self._loader.close()
         if self._watcher is not None:
             await self._watcher.close()
-        await asyncio.gather(*[keeper.end() for keeper in keepers])
+        for finished in await asyncio.gather(*[keeper.end() for keeper in keepers], *self._ending.values()):
+            await finished
 
     def _residents(self) -> Iterator[Resident]:
         for keeper in self._keepers.values():
@@ -134,7 +150,7 @@ class Repository:
 
     def _keep(self, config: ModelConfig) -> _Keeper:
         model = ManagedModel(config, self._loader, self._publisher, self._is_model, self.room)
-        keeper = self._keepers[config.name] = _Keeper(model, self._pause)
+        keeper = self._keepers[config.name] = _Keeper(model, self._pause, self._ending.get(config.name))
         return keeper
 
     def _watch(self) -> None:
@@ -155,21 +171,30 @@ class _Keeper:
     found no files still changing, or when those do not come to rest.
     """
 
-    def __init__(self, model: ManagedModel, pause: Callable[[ManagedModel], float | None]) -> None:
+    def __init__(
+        self,
+        model: ManagedModel,
+        pause: Callable[[ManagedModel], float | None],
+        before: asyncio.Future[Awaitable[None]] | None,
+    ) -> None:
+        """``before``: the end of the model that has had the name."""
         self.model = model
+        self._before = before
         self.looked = asyncio.Event()
         self.wake = asyncio.Event()
         self._pause = pause
         self._patience = time.monotonic() + 3 * model.config.settle
         self._task = asyncio.ensure_future(self._run())
 
-    async def end(self) -> None:
-        """Stop looking and unload the model's versions."""
+    async def end(self) -> Awaitable[None]:
+        """Stop looking and withdraw the model's versions; what is returned ends when they have answered all."""
         self._task.cancel()
         await asyncio.wait((self._task,))
-        await self.model.close()
+        return await self.model.close()
 
     async def _run(self) -> None:
+        if self._before is not None:
+            await asyncio.wait((self._before,))
         while True:
             self.wake.clear()
             try:
