@@ -266,7 +266,8 @@ class Service:
         """What became of every model, or of one ('': the default). Raises RequestError 404 for an unknown one."""
         names = self.model_names if name is None else (self._servables.resolve(name),)
         managed = self.repository.models if self.repository is not None else {}
-        return [model_status(name, self._servables, managed.get(name)) for name in names]
+        finishing = list(self._finishing)
+        return [model_status(name, self._servables, managed.get(name), finishing) for name in names]
 
     def start(self) -> None:
         """Begin to load what is configured; on the loop's thread, once."""

@@ -65,9 +65,14 @@ class ModelStatus:
         return self.asleep or any(version.available for version in self.versions)
 
 
-def model_status(name: str, servables: Servables, managed: ManagedModel | None) -> ModelStatus:
-    """What became of a known model; ``managed`` has its history, if anybody looks after it."""
-    served = servables.versions(name)
+def model_status(
+    name: str, servables: Servables, managed: ManagedModel | None, finishing: Sequence[Served] = ()
+) -> ModelStatus:
+    """What became of a known model; ``managed`` has its history, if anybody looks after it, ``finishing`` are versions
+    of any models that answer what they still have.
+    """
+    served = {int(one.model.version): one for one in finishing if one.model.name == name and managed is not None}
+    served.update(servables.versions(name))
     if managed is None:
         found = [_status(number, str(State.AVAILABLE), one) for number, one in served.items()]
     else:

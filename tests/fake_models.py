@@ -19,12 +19,15 @@ __all__ = ["FakeModel", "Gate", "Published", "is_model", "make_repository", "set
 
 
 class FakeModel(Model):
-    """Answers x + the number in its file; a text that is no number does not load."""
+    """Answers x + the number in its file; a text that is no number does not load. '1@500' says that it takes 500 bytes
+    in a process of its own.
+    """
 
     default_signature = "serving_default"
 
     def __init__(self, path: Path) -> None:
-        text = path.read_text()
+        text, _, nbytes = path.read_text().partition("@")
+        self.nbytes = int(nbytes) if nbytes else None
         try:
             self.offset = float(text)
         except ValueError:
@@ -34,6 +37,10 @@ class FakeModel(Model):
         self.engine = "fake"
         self.runs = 0
         self.closed = 0
+
+    @property
+    def memory(self) -> int | None:
+        return self.nbytes
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
         assert not self.closed, "a closed model was run"

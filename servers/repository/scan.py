@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,14 +33,22 @@ def scan(base: Path, policy: VersionPolicy, is_model: Callable[[Path], bool]) ->
         seen.problem = f"{base}: {error.strerror or error}"
         return seen
     seen.wanted = policy.choose(seen.paths)
-    if not seen.wanted:
-        asked = f"no version {', '.join(map(str, policy.specific))}" if policy.specific else "no version folder"
-        seen.problem = f"{base}: {asked} in it"
+    missing = [str(number) for number in policy.specific if number not in seen.paths]
+    if missing:
+        seen.problem = f"{base}: no version {', '.join(missing)} in it"
+    elif not seen.wanted:
+        seen.problem = f"{base}: no version folder in it"
     for number in seen.wanted:
         path = seen.paths[number]
         try:
             seen.stamps[number] = look(path)
         except OSError as error:
-            dangling = path.is_symlink() and not path.exists()
-            seen.unreadable[number] = f"{path}: {'a link that leads nowhere' if dangling else error.strerror or error}"
+            seen.unreadable[number] = _told(path, error)
     return seen
+
+
+def _told(path: Path, error: OSError) -> str:
+    """Which file it is that cannot be read, and why."""
+    file = Path(os.fsdecode(error.filename)) if error.filename is not None else path
+    dangling = file.is_symlink() and not file.exists()
+    return f"{file}: {'a link that leads nowhere' if dangling else error.strerror or error}"

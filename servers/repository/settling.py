@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from pathlib import Path
 
 from tensorwire.servers.repository.config import ModelConfig
@@ -30,12 +31,14 @@ class Settling:
         there is one.
         """
         now = time.monotonic()
-        before, since, first = self._seen.get(number, (None, now, now))
+        marked = bool(config.ready_file) and path.is_dir()
+        # Nobody knows when a marker comes: that is no reason to look often.
+        before, since, first = self._seen.get(number, (None, now, -inf if marked else now))
         if before != stamp:
             since = now
         self._seen[number] = (stamp, since, first)
         quiet = max(stamp.age(), now - since) >= config.settle
-        if config.ready_file and path.is_dir():
+        if marked:
             return self._not_marked(path / config.ready_file, stamp, quiet, tried)
         if not stamp.files:
             return "the folder is empty"
