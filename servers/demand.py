@@ -28,6 +28,7 @@ class Demand:
         self._most = most
         self._waiting: dict[_Key, set[_Waiter]] = {}
         self._loads: dict[_Key, asyncio.Task[None]] = {}
+        self._published: set[_Key] = set()
 
     @property
     def waiting(self) -> int:
@@ -55,6 +56,8 @@ class Demand:
 
     def published(self, name: str, number: int) -> None:
         """The version serves. Who waits for it goes on at once, before anything can take it away again."""
+        if (name, number) in self._loads:
+            self._published.add((name, number))
         for waiter in self._take((name, number)):
             waiter.go_on()
 
@@ -65,11 +68,16 @@ class Demand:
 
     async def _load(self, key: _Key) -> None:
         name, number = key
-        try:
-            reason = await self._repository.demand(name, number)
-        except Exception as error:
-            reason = repr(error)
-        self._fail(key, RequestError(503, f"model {name!r} version {number} cannot be loaded now: {reason}"))
+        while self._waiting.get(key):
+            self._published.discard(key)
+            try:
+                reason = await self._repository.demand(name, number)
+            except Exception as error:
+                reason = repr(error)
+            if key not in self._published:
+                self._fail(key, RequestError(503, f"model {name!r} version {number} cannot be loaded now: {reason}"))
+            # Otherwise who waits now came when it had made room for another already, and has it loaded again.
+        self._published.discard(key)
 
     def _over(self, key: _Key, load: asyncio.Task[None]) -> None:
         del self._loads[key]

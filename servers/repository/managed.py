@@ -13,7 +13,7 @@ from tensorwire.servers.model import Model, ModelError
 from tensorwire.servers.repository.config import ModelConfig
 from tensorwire.servers.repository.layout import Stamp, look
 from tensorwire.servers.repository.loading import Loader
-from tensorwire.servers.repository.room import Room
+from tensorwire.servers.repository.room import Evict, Room
 from tensorwire.servers.repository.scan import Scan, scan
 from tensorwire.servers.repository.settling import Settling
 from tensorwire.servers.repository.version import ModelVersion, State
@@ -66,6 +66,7 @@ class ManagedModel:
         self._room = room
         self._is_model = is_model
         self._settling = Settling()
+        self._unloading: dict[int, asyncio.Task[None]] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._step = asyncio.Lock()
 
@@ -102,8 +103,10 @@ class ManagedModel:
         """
         async with self._step:
             version = self.versions.get(number)
+            if version is not None and version.resting and number in self._unloading:
+                await asyncio.wait((self._unloading[number],))
             if version is not None and version.asleep and version.tried is not None:
-                await self._load(number, version.path, version.tried, evict=True)
+                await self._load(number, version.path, version.tried, Evict.ANY)
 
     async def reconcile(self, *, force: bool = False) -> None:
         """Look at the disk, and load and unload what that asks for. ``force``: load what is wanted again, complete or
@@ -118,10 +121,10 @@ class ManagedModel:
             if self.config.transition == "resource" and due:
                 await self._replace(due, seen)
             else:
-                # A model that serves may make others leave for its new version.
-                evict = bool(self.available)
+                # A model that serves may make others leave for its new version, but not its own.
+                evict = Evict.OTHERS if self.available else Evict.NONE
                 await asyncio.gather(
-                    *[self._load(number, seen.paths[number], seen.stamps[number], evict=evict) for number in due]
+                    *[self._load(number, seen.paths[number], seen.stamps[number], evict) for number in due]
                 )
                 await self._fall_back(seen)
                 self._retire_unwanted(seen.wanted)
@@ -191,7 +194,7 @@ class ManagedModel:
         if not version.serves:
             version.error = reason
 
-    async def _load(self, number: int, path: Path, stamp: Stamp, *, evict: bool = False) -> bool:
+    async def _load(self, number: int, path: Path, stamp: Stamp, evict: Evict = Evict.NONE) -> bool:
         """Load a version, if there is room, or ``evict`` may make some; True when it serves then."""
         async with self._room.turn():
             version = self.versions.get(number)
@@ -202,7 +205,7 @@ class ManagedModel:
             self._settling.settled(number)
             began = time.monotonic()
             expected = version.expected(stamp)
-            if short := await self._room.make(expected, version, evict=evict):
+            if short := await self._room.make(expected, version, evict):
                 return await self._refuse(version, short, expected)
             if not replaced:
                 version.enter(State.LOADING)
@@ -215,7 +218,7 @@ class ManagedModel:
             if model.memory is not None:
                 nbytes = model.memory
             # What it takes in this process is there already: only what others take has to fit beside it.
-            if short := await self._room.make(nbytes, version, evict=evict):
+            if short := await self._room.make(nbytes, version, evict):
                 await asyncio.to_thread(model.close)
                 del model
                 return await self._refuse(version, short, nbytes)
@@ -315,12 +318,15 @@ class ManagedModel:
     def _unload(self, version: ModelVersion, finished: Awaitable[None]) -> asyncio.Task[None]:
         version.enter(State.UNLOADING)
         task = asyncio.ensure_future(self._finish(version, finished))
+        self._unloading[version.number] = task
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
         return task
 
     async def _finish(self, version: ModelVersion, finished: Awaitable[None]) -> None:
         await finished
+        if self._unloading.get(version.number) is asyncio.current_task():
+            del self._unloading[version.number]
         version.drop()
         if version.resting:
             version.enter(State.START, "made room for others")

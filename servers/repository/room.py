@@ -6,14 +6,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from enum import Enum
 from typing import Protocol
 
 from tensorwire.servers.repository.version import ModelVersion
 from tensorwire.servers.resident import size_text
 
-__all__ = ["Resident", "Room"]
+__all__ = ["Evict", "Resident", "Room"]
 
 _log = logging.getLogger("tensorwire.repository")
+
+
+class Evict(Enum):
+    """Who may be made to leave: nobody, versions of other models, or any version."""
+
+    NONE = 0
+    OTHERS = 1
+    ANY = 2
 
 
 class Resident(Protocol):
@@ -63,14 +72,14 @@ class Room:
     def fits(self, nbytes: int) -> bool:
         return not self.limit or self.used + nbytes <= self.limit
 
-    async def make(self, nbytes: int, keep: ModelVersion, *, evict: bool) -> str:
-        """See to it that so many more bytes fit; returns why they do not, '' when they do. Only ``evict`` makes others
-        leave, and never ``keep``. To be called in one's ``turn``.
+    async def make(self, nbytes: int, keep: ModelVersion, evict: Evict) -> str:
+        """See to it that so many more bytes fit; returns why they do not, '' when they do. ``evict`` says who may be
+        made to leave; ``keep`` never is. To be called in one's ``turn``.
         """
         while not self.fits(nbytes):
             used = self.used
             # Who alone is too large is told so before others have left in vain.
-            leaving = self._next(keep) if evict and self.on_demand and nbytes <= self.limit else None
+            leaving = self._next(keep, evict) if self.on_demand and nbytes <= self.limit else None
             if leaving is None:
                 return (
                     f"no room: it takes about {size_text(nbytes)}, and {size_text(max(self.limit - used, 0))} of "
@@ -83,7 +92,16 @@ class Room:
             await leaving.leave()
         return ""
 
-    def _next(self, keep: ModelVersion) -> Resident | None:
+    def _next(self, keep: ModelVersion, evict: Evict) -> Resident | None:
         """Who has not been used for longest; who has requests in flight is asked last, since that takes time."""
-        free = [one for one in self._residents() if not one.pinned and one.version is not keep and one.version.nbytes]
+        if evict is Evict.NONE:
+            return None
+        free = [
+            one
+            for one in self._residents()
+            if not one.pinned
+            and one.version is not keep
+            and one.version.nbytes
+            and (evict is Evict.ANY or one.version.name != keep.name)
+        ]
         return min(free, key=lambda one: (one.busy, one.used), default=None)
