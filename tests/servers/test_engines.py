@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ fake = FakeEngine()
 
 
 @pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch) -> None:
+def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Three engines: one that works, one whose module is missing, ONNX Runtime's."""
     monkeypatch.setitem(sys.modules, "fake_engine_module", sys.modules[__name__])
     found = EntryPoints(
@@ -49,6 +50,9 @@ def points(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     )
     monkeypatch.setattr(registry, "entry_points", lambda group: found.select(group=group))
+    registry._points.cache_clear()
+    yield
+    registry._points.cache_clear()
 
 
 @pytest.mark.usefixtures("points")
