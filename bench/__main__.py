@@ -26,9 +26,11 @@ from bench.plot import plot
 from bench.process import suite as process
 from bench.process.suite import Starts
 from bench.report import Report
+from bench.repository import suite as repository
+from bench.repository.suite import Changes
 from bench.transport import suite as transport
 
-_SUITES = ("codec", "transport", "load", "process", "engines", "peers")
+_SUITES = ("codec", "transport", "load", "process", "engines", "repository", "peers")
 _PATIENCE = 10.0  # seconds; a model's call that takes longer is made once
 _WIDTH = 190  # columns; a narrower terminal wraps lines rather than lose cells
 
@@ -42,6 +44,7 @@ class Plan:
     load: Loads
     process: Starts
     engines: Effort
+    repository: Changes
     peers: Effort
 
 
@@ -51,6 +54,7 @@ _FULL = Plan(
     load=Loads(2.0, 4),
     process=Starts(10_000, 9),
     engines=Effort(4.0, 15, 150, sample=5e-3, slow=_PATIENCE),
+    repository=Changes(swaps=1_000, models=200, rounds=1_000, folders=10_000),
     peers=Effort(0.5, 5, 400),
 )
 _QUICK = Plan(
@@ -59,6 +63,7 @@ _QUICK = Plan(
     load=Loads(1.0, 1),
     process=Starts(1_000, 3),
     engines=Effort(0.5, 3, 30, sample=2e-3, slow=_PATIENCE),
+    repository=Changes(swaps=50, models=20, rounds=50, folders=10_000),
     peers=Effort(0.04, 2, 100),
 )
 
@@ -89,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("load", "requests a second", lambda: load.run(report, plan.load)),
         ("process", "memory and start", lambda: process.run(report, plan.process)),
         ("engines", "models", lambda: engines.run(report, plan.engines)),
+        ("repository", "models that come and go", lambda: repository.run(report, plan.repository)),
         ("codec", "codec", lambda: codec.run(report, plan.codec)),
         ("peers", "codecs of peers", lambda: peers.run(report, plan.peers, options.quick)),
     )

@@ -1,0 +1,1 @@
+"""Models that come and go while requests run."""

@@ -1,0 +1,131 @@
+"""Models that come and go: swaps under load, many models, loads and unloads, and the cost of looking."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter, sleep
+
+from bench.children import ask, child
+from bench.report import Beside, Budget, Measurement, Report, Row
+from bench.repository.folders import prepare, publish
+from bench.repository.serving import Serving, scratch, serving
+
+_SUITE = "repository"
+_CLIENTS = 8
+_SPELL = 5.0  # seconds without a swap
+_GROWTH = 1.05
+_SLACK = 8 << 20  # bytes that an allocator may keep, of a process that has few to begin with
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How many versions are swapped, models served together, rounds of load and unload made, folders looked at."""
+
+    swaps: int
+    models: int
+    rounds: int
+    folders: int
+
+
+def run(report: Report, changes: Changes) -> None:
+    """Measure all rows into the report."""
+    _swaps(report, changes.swaps)
+    _many(report, changes.models)
+    _rounds(report, changes.rounds, isolate=False)
+    _rounds(report, changes.rounds // 10, isolate=True)
+    _poll(report, changes.folders)
+
+
+def _swaps(report: Report, count: int) -> None:
+    """Version N + 1 appears, serves, and N is deleted, while clients ask; quiet spells before and after."""
+    with scratch() as folder:
+        for number in range(1, count + 2):
+            prepare(folder / "a", number)
+        publish(folder / "a", 1)
+        with serving(folder, ["a"]) as server, child("bench.repository.askers", server.url, str(_CLIENTS)) as askers:
+            sleep(1.0)
+            askers.ask("warm")
+            spells = {"quiet": [], "swaps": []}  # type: dict[str, list[float]]
+            wrong = 0
+            sleep(_SPELL)
+            spells["quiet"] += askers.ask("quiet")["seconds"]
+            began = perf_counter()
+            for number in range(2, count + 2):
+                publish(folder / "a", number)
+                server.wait(lambda number=number: server.serves("a") == [number])
+                shutil.rmtree(folder / "a" / str(number - 1))
+                found = askers.ask("swap")
+                spells["swaps"] += found["seconds"]
+                # At least one of the two serves at any time, and nothing else may have answered.
+                wrong += len(found["failures"]) + sum(value not in (number - 1, number) for value in found["values"])
+            seconds = perf_counter() - began
+            sleep(_SPELL)
+            spells["quiet"] += askers.ask("quiet")["seconds"]
+    name = f"{count:,} swaps under load"
+    p99 = {}
+    for spell, values in spells.items():
+        p99[spell] = sorted(values)[int(0.99 * len(values))]
+        report.measurements.append(Measurement(_SUITE, f"{name}, p99", spell, samples=[p99[spell]]))
+    quiet = Beside("quiet", p99["quiet"], p99["quiet"])
+    told = f"{len(spells['swaps']):,} answers, {count / seconds:.1f} swaps a second"
+    report.rows.append(
+        Row(_SUITE, f"{name}, p99", p99["swaps"], p99["swaps"], Budget("2 x quiet", 2 * p99["quiet"]), quiet, note=told)
+    )
+    report.rows.append(
+        Row(_SUITE, f"{name}, failed or by a wrong version", wrong, wrong, Budget("none", 0), unit="", note=told)
+    )
+
+
+def _many(report: Report, count: int) -> None:
+    names = [f"m{number}" for number in range(count)]
+    with scratch() as folder:
+        for number, name in enumerate(names, 1):
+            prepare(folder / name, number)
+            publish(folder / name, number)
+        with serving(folder, names[:1]) as server:
+            one = server.resident
+        began = perf_counter()
+        with serving(folder, names) as server:
+            seconds = perf_counter() - began
+            each = (server.resident - one) / (count - 1)
+    report.measurements.append(Measurement(_SUITE, f"{count} models", "start to ready", samples=[seconds]))
+    note = f"{each / 1e3:.0f} kB each"
+    report.rows.append(Row(_SUITE, f"{count} models, start to ready", seconds, seconds, note=note))
+
+
+def _rounds(report: Report, count: int, *, isolate: bool) -> None:
+    """A model is loaded and unloaded beside one that stays."""
+    with scratch() as folder:
+        for name in ("a", "b"):
+            prepare(folder / name, 1)
+            publish(folder / name, 1)
+        with serving(folder, ["a"], *(["--isolate"] if isolate else [])) as server:
+            sizes = []
+            for _ in range(count):
+                _load(server, folder / "b")
+                sizes.append(server.resident)
+    before, after = sizes[len(sizes) // 5], sizes[-1]
+    name = f"memory after {count:,} loads and unloads" + (", isolated" if isolate else "")
+    for subject, value in (("after a fifth", before), ("after all", after)):
+        report.measurements.append(Measurement(_SUITE, name, subject, "B", samples=[value]))
+    budget = Budget(f"{_GROWTH:g} x after a fifth", max(_GROWTH * before, before + _SLACK))
+    report.rows.append(
+        Row(_SUITE, name, after, after, budget, Beside("after a fifth", before, before), unit="B")
+    )
+
+
+def _load(server: Serving, path: object) -> None:
+    options = {"intra_op_num_threads": 1}
+    answer = server.ask("/v1/models/b:load", "POST", {"path": str(path), "settle": 0, "options": options})
+    if [version["state"] for version in answer["versions"]] != ["AVAILABLE"]:
+        raise RuntimeError(f"not loaded: {answer}")
+    server.ask("/v1/models/b:unload", "POST")
+
+
+def _poll(report: Report, folders: int) -> None:
+    looks = ask("bench.repository.poll", str(folders))
+    name = f"a look at {folders:,} versions, processor time"
+    report.measurements.append(Measurement(_SUITE, name, "ours", samples=looks))
+    report.rows.append(Row(_SUITE, name, median(looks), min(looks), Budget("200 ms", 0.2)))
