@@ -137,7 +137,7 @@ def serve_model(
 
     ``on_ready`` is called on the loop's thread when the server listens. ``workers``: how many processes share the
     addresses; each loads the model, which should therefore be a path or a function, and has its share of
-    ``memory_limit``; ``on_ready`` is called in the first of them. Returns False when requests were still unfinished
+    ``memory_limit`` and ``model_memory``; ``on_ready`` is called in the first of them. Returns False when requests were still unfinished
     after the drain timeout. Raises ListenError, what ``make_app`` raises, and SupervisorError when the workers cannot
     start.
     """
@@ -165,6 +165,7 @@ def _serve_workers(
     mode = options.pop("socket_mode", None)
     shared = Limits(memory_limit=options.pop("memory_limit", Limits().memory_limit))
     options["memory_limit"] = max(shared.memory_limit // workers, 1)
+    options["model_memory"] = options.get("model_memory", 0) // workers
     tls = _tls(options.get("tls_cert"), options.get("tls_key"), options.get("tls_client_ca"))
     if tls is not None:
         tls.context()  # a mistake in it is better told once than by every worker
