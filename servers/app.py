@@ -17,7 +17,7 @@ from tensorwire.servers.engines.python_model import as_model
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.model import Model, ModelError
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
-from tensorwire.servers.repository.config_file import read_config
+from tensorwire.servers.repository.config_file import load_config
 from tensorwire.servers.repository.layout import numbered
 from tensorwire.servers.repository.loading import Load
 from tensorwire.servers.server import App
@@ -25,7 +25,7 @@ from tensorwire.servers.service import Service, load_version, open_model
 from tensorwire.servers.supervisor import Supervisor
 from tensorwire.servers.tls import TlsFiles
 
-__all__ = ["App", "make_app", "new_event_loop", "serve_model"]
+__all__ = ["App", "is_base_path", "make_app", "new_event_loop", "serve_model"]
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -55,6 +55,7 @@ def make_app(
     isolate_memory: int = 0,
     config: str | Path | RepositoryConfig | None = None,
     poll: float = 1.0,
+    watch: bool = True,
     admin_token: str = "",
     model_memory: int = 0,
     on_demand: bool = False,
@@ -66,9 +67,10 @@ def make_app(
 
     ``name`` is the model's, if not its file's. ``config``: instead of one model, those of a configuration, or of a file
     that holds one in any of the formats of ``repository.config_file``; ``poll``: seconds between two looks at their
-    files (0: none); ``model_memory`` and ``on_demand``: bytes that they may take together (0: any number), and whether
-    those that have no room are loaded when they are asked for. ``max_queue`` and ``request_timeout`` are those of
-    Service, the files of TLS those of TlsFiles, ``limits`` are the fields of Limits, the rest is as for App.
+    files (0: none), ``watch``: look when the system tells of a change, too; ``model_memory`` and ``on_demand``: bytes
+    that they may take together (0: any number), and whether those that have no room are loaded when they are asked
+    for. ``max_queue`` and ``request_timeout`` are those of Service, the files of TLS those of TlsFiles, ``limits`` are
+    the fields of Limits, the rest is as for App.
     ``isolate``: run each model in a process of its own, which may have ``isolate_memory`` bytes for itself (0: any
     number), and which is killed when a request takes longer than ``request_timeout``; the model must be one that
     another process can load, so no Model. ``cache_dir``: a folder where the results of one model of a path are kept by
@@ -85,7 +87,7 @@ def make_app(
     reread = None
     models: list[Model] = []
     if isinstance(config, str | Path):
-        reread = partial(read_config, Path(config))
+        reread = partial(load_config, Path(config))
         config = reread()
     elif config is None:
         config = _versioned(model, name, engine, engine_options)
@@ -99,6 +101,8 @@ def make_app(
                 models = [_cached(models[0], model, engine_options, Path(cache_dir))]
     if cache_dir is not None and config is not None:
         raise ModelError("results can be kept for one model, not for those of a configuration or a base path")
+    if config is not None and reread is None:
+        reread = partial(_same, config)
     if admin_token and config is None:
         raise ValueError("administration is for models that a configuration or a base path names")
     if (model_memory or on_demand) and config is None:
@@ -110,6 +114,7 @@ def make_app(
         config=config,
         load=load,
         poll=poll,
+        watch=watch,
         memory=model_memory,
         on_demand=on_demand,
     )
@@ -206,7 +211,7 @@ def _serve_workers(
             for group, listeners in zip(groups, listen_shared(address, workers, socket_mode=mode), strict=True):
                 group += listeners
                 opened += listeners
-        rereads = tls is not None or isinstance(options.get("config"), str | Path)
+        rereads = tls is not None or options.get("config") is not None or is_base_path(model)
         forwarded = (signal.SIGHUP,) if rereads else ()
         return Supervisor(work, workers, options.get("drain_timeout", 30.0), forwarded, close).run()
     finally:
@@ -271,10 +276,21 @@ def _end_isolated() -> None:
 
 def _versioned(model: Any, name: str, engine: str | None, options: Mapping[str, Any] | None) -> RepositoryConfig | None:
     """The configuration of a base path with numbered versions; None when the model is something else."""
-    if not isinstance(model, str | Path):
+    if not is_base_path(model):
         return None
     base = Path(model).expanduser().absolute()
-    if not base.is_dir() or not numbered(base):
-        return None
     only = ModelConfig(name=name or base.name, path=str(base), engine=engine, options=dict(options or {}))
     return RepositoryConfig(models=(only,))
+
+
+def is_base_path(model: Any) -> bool:
+    """It is a folder of numbered versions."""
+    if not isinstance(model, str | Path):
+        return False
+    base = Path(model).expanduser().absolute()
+    return base.is_dir() and bool(numbered(base))
+
+
+def _same(config: RepositoryConfig) -> RepositoryConfig:
+    """What is read again where there is no file."""
+    return config

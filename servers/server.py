@@ -168,6 +168,9 @@ class App:
             return False
         _log.info("configuration read again: %d models", len(config.models))
         await self.service.configure(config)
+        if self.service.repository is not None:
+            for model in config.models:
+                self.service.repository.wake(model.name)
         return True
 
     async def stop(self) -> bool:

@@ -52,7 +52,7 @@ class Service:
     delivered (None: the running one). ``max_queue``: how many requests may wait per model before more are
     refused with 503. ``request_timeout``: seconds after which a request is answered with 504 whatever its own
     deadline (None: no such limit). ``config``: models to load from disk, and to keep in line with it, from ``start``
-    on; ``load``: how (None: by load_version); ``poll``: seconds between two looks at it (0: only when told to);
+    on; ``load``: how (None: by load_version); ``poll`` and ``watch``: when it is looked at, see Repository;
     ``memory`` and ``on_demand``: bytes that these models may take together, and what becomes of others: see Room.
     ``requests`` and ``failures`` count calls and those of them that ended in a RequestError; of these, ``expired``
     whose deadline had passed and ``cancelled`` whose client had gone away before the model was run.
@@ -69,6 +69,7 @@ class Service:
         config: RepositoryConfig | None = None,
         load: Load | None = None,
         poll: float = 1.0,
+        watch: bool = True,
         memory: int = 0,
         on_demand: bool = False,
     ) -> None:
@@ -94,6 +95,7 @@ class Service:
                 is_model=is_model,
                 publisher=self,
                 poll=poll,
+                watch=watch,
                 memory=memory,
                 on_demand=on_demand,
             )

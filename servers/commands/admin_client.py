@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,17 +30,17 @@ def read_token(path: Path | None) -> str:
     return token
 
 
-def ask(url: str, method: str, path: str, token: str = "", body: Any = None, if_match: str = "") -> Any:
-    """The JSON that a page answers with. Raises UserError with what the server says is wrong."""
+def ask(url: str, method: str, path: str, token: str = "", body: Any = None, ca: Path | None = None) -> Any:
+    """The JSON that a page answers with; ``ca``: certificates (PEM) by which an https server is known, instead of the
+    system's. Raises UserError with what the server says is wrong.
+    """
     headers = {"Accept": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    if if_match:
-        headers["If-Match"] = if_match
     data = None if body is None else json.dumps(body).encode()
     if data is not None:
         headers["Content-Type"] = "application/json"
-    connection = _connection(url)
+    connection = _connection(url, ca)
     try:
         connection.request(method, path, data, headers)
         response = connection.getresponse()
@@ -60,14 +61,19 @@ def ask(url: str, method: str, path: str, token: str = "", body: Any = None, if_
     return answer
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
+def _connection(url: str, ca: Path | None) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return _UnixConnection(unquote(parts.path))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{url!r} is not a server: http://host:port, https://host:port or unix:///path is needed")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname, parts.port, timeout=_TIMEOUT)
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl.SSLError among them
+        raise UserError(f"--ca {ca}: no certificates in it: {error.strerror or error}") from None
+    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_TIMEOUT, context=context)
 
 
 class _UnixConnection(http.client.HTTPConnection):

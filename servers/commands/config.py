@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,11 @@ from typing import Annotated
 import typer
 
 from tensorwire.servers.commands.values import UserError, shown
-from tensorwire.servers.repository.config import ModelConfig, VersionPolicy
+from tensorwire.servers.engines.registry import is_model
+from tensorwire.servers.repository.config import ConfigError, ModelConfig, VersionPolicy
 from tensorwire.servers.repository.config_file import read_config
-from tensorwire.servers.repository.tfs_file import write_tfs
+from tensorwire.servers.repository.layout import find_versions
+from tensorwire.servers.repository.tfs_file import tfs_remarks, write_tfs
 from tensorwire.servers.repository.toml_file import write_toml
 
 __all__ = ["EXAMPLES_CHECK", "EXAMPLES_CONVERT", "check", "convert"]
@@ -56,15 +59,21 @@ Kind = Annotated[
 
 
 def check(file: File, kind: Kind = None) -> None:
-    """Read a configuration as the server would, and show what it says; a mistake is told with its line."""
+    """Read a configuration as the server would, and show what it says; every mistake is told with its line."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    config = read_config(file, kind)
+    try:
+        config = read_config(file, kind)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            _tell(str(mistake))
+        raise typer.Exit(2) from None
     table = Table()
-    for title in ("model", "path", "engine", "versions", "labels"):
+    for title in ("model", "path", "engine", "versions", "labels", "besides"):
         table.add_column(title, overflow="fold")
+    remarks = list(config.remarks)
     missing = 0
     for model in config.models:
         there = "://" in model.path or Path(model.path).expanduser().exists()
@@ -72,10 +81,13 @@ def check(file: File, kind: Kind = None) -> None:
         labels = ", ".join(f"{label}={number}" for label, number in model.labels.items())
         name = model.name + (" (default)" if model.name == (config.default or config.models[0].name) else "")
         path = model.path + ("" if there else " (not there)")
-        cells = (name, path, model.engine or "by its files", _versions(model), labels)
+        cells = (name, path, model.engine or "by its files", _versions(model), labels, _besides(model))
         table.add_row(*(Text(shown(cell)) for cell in cells))
+        remarks += _label_remarks(model)
     console = Console(highlight=False)
     console.print(table)
+    for remark in remarks:
+        console.print(Text(shown(remark)))
     console.print(
         f"{len(config.models)} models{f', {missing} base paths are not there' if missing else ''}: no mistakes"
     )
@@ -89,9 +101,11 @@ def convert(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here. Default: standard output.")
     ] = None,
 ) -> None:
-    """Write a configuration in another format."""
+    """Write a configuration in another format; what that cannot say is told."""
     config = read_config(file, kind)
     text = write_toml(config) if to is Target.TOML else write_tfs(config)
+    for remark in (*config.remarks, *(tfs_remarks(config) if to is Target.TFS else ())):
+        _tell(remark)
     if output is None:
         print(text, end="")
         return
@@ -99,6 +113,42 @@ def convert(
         raise UserError(f"{output} exists: remove it first, or give another --output")
     output.write_text(text)
     print(f"{output}: {len(config.models)} models")
+
+
+def _tell(text: str) -> None:
+    print(shown(" ".join(text.split())), file=sys.stderr)
+
+
+def _label_remarks(model: ModelConfig) -> list[str]:
+    """Labels of versions that would not be served now; a version may come, so they are no mistakes."""
+    if not model.labels or "://" in model.path:
+        return []
+    try:
+        found = find_versions(Path(model.path).expanduser(), is_model)
+    except OSError:
+        return []
+    served = model.policy.choose(found)
+    are = ", ".join(map(str, served)) or "none"
+    return [
+        f"model {model.name!r}: label {label!r}: version {number} is not served now: there are {are}"
+        for label, number in model.labels.items()
+        if number not in served
+    ]
+
+
+def _besides(model: ModelConfig) -> str:
+    """What has a value that models usually do not have, as in TOML; options by their names only."""
+    usual = ModelConfig(name=model.name, path=model.path)
+    found = [f"options {', '.join(model.options)}"] if model.options else []
+    if model.traffic.weights:
+        found.append("traffic " + " ".join(f"{name}={weight:g}" for name, weight in model.traffic.weights.items()))
+    if model.shadow is not None:
+        found.append(f"shadow {model.shadow.to}")
+    for name in ("ready_file", "settle", "transition", "attempts", "warm_up", "pinned"):
+        value = getattr(model, name)
+        if value != getattr(usual, name):
+            found.append(f"{name} {str(value).lower() if isinstance(value, bool) else value}")
+    return "; ".join(found)
 
 
 def _versions(model: ModelConfig) -> str:

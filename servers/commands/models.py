@@ -24,10 +24,14 @@ EXAMPLES = """Examples:
 
     tensorwire models label http://127.0.0.1:9000 digits stable=3 canary=4 --token-file admin.token
 
+    tensorwire models label http://127.0.0.1:9000 digits --none --token-file admin.token
+
     tensorwire models traffic http://127.0.0.1:9000 digits stable=95 canary=5 --token-file admin.token
 
     tensorwire models unload http://127.0.0.1:9000 digits --token-file admin.token
 """
+
+_COMING = ("START", "LOADING", "AVAILABLE")
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="Server: http://host:port, https://... or unix:///path.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
@@ -35,11 +39,17 @@ Token = Annotated[
     Path | None,
     typer.Option("--token-file", metavar="FILE", help="The token of the server's --admin-token-file."),
 ]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="Certificates (PEM) that an https server is known by. Default: the system's."
+    ),
+]
 
 
-def list_models(url: Url) -> None:
+def list_models(url: Url, ca: Ca = None) -> None:
     """Show the models of a server, the states of their versions, and what went wrong."""
-    _print(ask(url, "GET", "/v1/models")["models"])
+    _print(ask(url, "GET", "/v1/models", ca=ca)["models"])
 
 
 def load(
@@ -48,41 +58,62 @@ def load(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Its base path or file, as the server sees it.")],
     engine: EngineName = None,
     option: EngineOption = None,
+    versions: Annotated[
+        str | None,
+        typer.Option(metavar="WHICH", help="latest, latest=2, all, or numbers: 1,3. Default: latest."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="LABEL=VERSION", help="A label; may be repeated.")
+    ] = None,
+    settle: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Time without a change after which a version is complete. Default: 1."),
+    ] = None,
     token_file: Token = None,
+    ca: Ca = None,
 ) -> None:
-    """Load a model, or another one under the same name; returns when it serves, or failed to."""
+    """Load a model, or another one under the same name; returns when it serves, or failed to.
+
+    Of a model that is there already, what is not given stays.
+    """
     body: dict[str, Any] = {"path": path}
+    if versions is not None:
+        body["versions"] = _versions(versions)
+    if labels:
+        body["labels"] = dict(map(_label, labels))
+    if settle is not None:
+        body["settle"] = settle
     if engine is not None:
         body["engine"] = engine
     if option:
         body["options"] = engine_options(option)
-    _change(url, "POST", name, ":load", token_file, body)
+    _change(url, "POST", name, ":load", token_file, body, ca=ca)
 
 
-def unload(url: Url, name: Name, token_file: Token = None) -> None:
+def unload(url: Url, name: Name, token_file: Token = None, ca: Ca = None) -> None:
     """Unload a model when it has answered what it has."""
-    _change(url, "POST", name, ":unload", token_file)
+    _change(url, "POST", name, ":unload", token_file, ca=ca)
 
 
-def reload(url: Url, name: Name, token_file: Token = None) -> None:
+def reload(url: Url, name: Name, token_file: Token = None, ca: Ca = None) -> None:
     """Load the wanted versions of a model again, from the files as they are now."""
-    _change(url, "POST", name, ":reload", token_file)
+    _change(url, "POST", name, ":reload", token_file, ca=ca)
 
 
 def label(
     url: Url,
     name: Name,
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL=VERSION...", help="All labels of the model.")],
+    labels: Annotated[
+        list[str] | None, typer.Argument(metavar="LABEL=VERSION...", help="All labels of the model.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Take all labels away.")] = False,
     token_file: Token = None,
+    ca: Ca = None,
 ) -> None:
     """Set the labels of a model; those that are not named are taken away."""
-    found: dict[str, int] = {}
-    for text in labels:
-        key, equals, number = text.partition("=")
-        if not key or not equals or not (number.isascii() and number.isdigit()):
-            raise UserError(f"{text!r} is not LABEL=VERSION")
-        found[key] = int(number)
-    _change(url, "PUT", name, "/labels", token_file, found)
+    if none == bool(labels):
+        raise UserError("give all labels that there shall be, such as stable=3, or --none")
+    _change(url, "PUT", name, "/labels", token_file, dict(map(_label, labels or ())), ca=ca)
 
 
 def traffic(
@@ -101,6 +132,7 @@ def traffic(
         float | None, typer.Option(metavar="PART", help="With --shadow: the part of the requests that is copied.")
     ] = None,
     token_file: Token = None,
+    ca: Ca = None,
 ) -> None:
     """Divide the requests of a model that name no version, and copy them to another version."""
     body: dict[str, Any] = {}
@@ -114,7 +146,23 @@ def traffic(
         body["shadow"] = {"to": shadow, **({} if share is None else {"share": share})} if shadow else None
     if not body:
         raise UserError("give weights, such as stable=95 canary=5, --newest, or --shadow")
-    _change(url, "PUT", name, "/traffic", token_file, body)
+    _change(url, "PUT", name, "/traffic", token_file, body, ca=ca)
+
+
+def _label(text: str) -> tuple[str, int]:
+    key, equals, number = text.partition("=")
+    if not key or not equals or not (number.isascii() and number.isdigit()):
+        raise UserError(f"{text!r} is not LABEL=VERSION")
+    return key, int(number)
+
+
+def _versions(text: str) -> Any:
+    """As in a configuration's TOML; what is neither a word nor a number the server refuses."""
+    word, equals, number = text.partition("=")
+    if word == "latest" and equals and number.isascii() and number.isdigit():
+        return {"latest": int(number)}
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(part.isascii() and part.isdigit() for part in parts) else text
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -129,9 +177,16 @@ def _weight(text: str) -> tuple[str, float]:
 
 
 def _change(
-    url: str, method: str, name: str, action: str, token_file: Path | None, body: dict[str, Any] | None = None
+    url: str,
+    method: str,
+    name: str,
+    action: str,
+    token_file: Path | None,
+    body: dict[str, Any] | None = None,
+    *,
+    ca: Path | None,
 ) -> None:
-    answer = ask(url, method, f"/v1/models/{quote(name, safe='')}{action}", read_token(token_file), body)
+    answer = ask(url, method, f"/v1/models/{quote(name, safe='')}{action}", read_token(token_file), body, ca)
     _print([answer])
     problem = answer.get("problem") or next((v["error"] for v in answer["versions"] if v["error"]), "")
     if problem and not any(version["state"] == "AVAILABLE" for version in answer["versions"]):
@@ -157,6 +212,19 @@ def _print(models: list[Mapping[str, Any]]) -> None:
         for place, row in enumerate(rows):
             table.add_row(*(Text(shown(cell)) for cell in ("" if place else model["name"], *row)))
     console.print(table)
+    for model in models:
+        for remark in _label_remarks(model):
+            console.print(Text(shown(f"model {model['name']}: {remark}")))
+
+
+def _label_remarks(model: Mapping[str, Any]) -> list[str]:
+    """Labels of versions that neither serve nor are about to."""
+    coming = {version["version"] for version in model["versions"] if version["state"] in _COMING}
+    return [
+        f"label {text}: version {number} is not available"
+        for text, number in model.get("labels", {}).items()
+        if str(number) not in coming
+    ]
 
 
 def _row(version: Mapping[str, Any], labels: list[str]) -> tuple[str, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +25,7 @@ from tensorwire.servers.commands.model_options import (
 )
 from tensorwire.servers.commands.startup import (
     banner,
+    base_path_config,
     check_addresses,
     raise_descriptor_limit,
     set_up_logging,
@@ -31,6 +34,9 @@ from tensorwire.servers.commands.values import UserError, parse_size
 
 if TYPE_CHECKING:
     from tensorwire.servers.app import App
+    from tensorwire.servers.repository.config import RepositoryConfig
+
+_log = logging.getLogger("tensorwire.serve")
 
 EXAMPLES = """Examples:
 
@@ -54,10 +60,20 @@ EXAMPLES = """Examples:
 
     tensorwire serve --config models.toml
 
+    tensorwire serve --config models.toml --reload off
+
     tensorwire serve --config models.toml --model-memory 8GiB --on-demand
 
     tensorwire serve --echo
 """
+
+
+class Reload(StrEnum):
+    """When base paths are looked at again."""
+
+    WATCH = "watch"
+    POLL = "poll"
+    OFF = "off"
 
 
 def serve(
@@ -80,8 +96,13 @@ def serve(
         ),
     ] = None,
     model_base_path: Annotated[
-        Path | None,
-        typer.Option("--model_base_path", metavar="DIR", help="TensorFlow Serving's flag for PATH."),
+        str | None,
+        typer.Option(
+            "--model_base_path",
+            metavar="DIR",
+            help="TensorFlow Serving's flag for PATH. A folder without a version, or that is not there yet, is waited "
+            "for. Ignored with --config, as there.",
+        ),
     ] = None,
     model_name: Annotated[
         str, typer.Option("--model_name", "--name", metavar="NAME", help="The model's name. Default: its file's.")
@@ -91,11 +112,18 @@ def serve(
         typer.Option(
             "--poll",
             "--file_system_poll_wait_seconds",
-            min=0.0,
             metavar="SECONDS",
-            help="Time between two looks at base paths that the system does not watch. 0: look at the start only.",
+            help="Time between two looks at base paths that the system does not watch. 0 or less: look at the start "
+            "only.",
         ),
     ] = 1.0,
+    reload: Annotated[
+        Reload,
+        typer.Option(
+            help="When base paths are looked at again. watch: when the system tells of a change, else every --poll; "
+            "poll: every --poll only; off: when told to only, by SIGHUP or `tensorwire models`."
+        ),
+    ] = Reload.WATCH,
     admin_token_file: Annotated[
         Path | None,
         typer.Option(
@@ -220,7 +248,7 @@ def serve(
     access_log: Annotated[bool, typer.Option(help="One line on standard error for each request.")] = True,
 ) -> None:
     """Serve a model until it is stopped with Ctrl-C or SIGTERM."""
-    from tensorwire.servers.app import serve_model
+    from tensorwire.servers.app import is_base_path, serve_model
     from tensorwire.servers.engines.echo import EchoModel
 
     options = engine_options(
@@ -236,9 +264,17 @@ def serve(
         raise UserError("--echo is a model of its own: it takes no PATH, and no option of how to load one")
     if path is not None and model_base_path is not None:
         raise UserError("--model_base_path is another way to give PATH: give one")
-    path = path or model_base_path
-    if config is not None and (path or echo or engine or options or model_name):
+    if config is not None and (path or echo or engine or options):
         raise UserError("--config says which models there are, and how they are loaded: no PATH or other option does")
+    if echo and model_base_path is not None:
+        raise UserError("--echo is a model of its own: it takes no --model_base_path")
+    ignored = config is not None and bool(model_base_path or model_name)
+    source: Path | RepositoryConfig | None = config
+    if config is None and model_base_path is not None:
+        source = base_path_config(model_base_path, model_name, engine, options)
+        path = Path(model_base_path) if source is None else None
+    if source is None and not is_base_path(path):
+        _check_single(admin_token_file, model_memory)
     if admin_token_file is not None and workers > 1:
         raise UserError("--admin-token-file: administration would reach one of several --workers only")
     check_addresses(listen or ())
@@ -257,10 +293,12 @@ def serve(
         raise UserError("--tls-key and --tls-client-ca need --tls-cert")
     raise_descriptor_limit()
     set_up_logging(logging.WARNING if quiet else logging.INFO, access_log and not quiet)
+    if ignored:
+        _log.warning("--model_name and --model_base_path are ignored: --config says which models there are")
 
     def on_ready(app: App) -> None:
         if not quiet:
-            embedded = path is None and not (echo or config)
+            embedded = path is None and not (echo or source)
             print(banner(app, "embedded: no model was named" if embedded else ""), flush=True)
 
     finished = serve_model(
@@ -287,8 +325,9 @@ def serve(
         engine=engine,
         engine_options=options,
         name=model_name,
-        config=config,
-        poll=poll,
+        config=source,
+        poll=0.0 if reload is Reload.OFF else _poll(poll),
+        watch=reload is Reload.WATCH,
         admin_token=read_token(admin_token_file),
         model_memory=0 if model_memory is None else parse_size(model_memory, "--model-memory"),
         on_demand=on_demand,
@@ -305,6 +344,19 @@ def _mode(text: str | None) -> int | None:
     if not re.fullmatch("0?[0-7]{3}", text):
         raise UserError(f"--socket-mode: {text!r} is not three octal digits such as 660")
     return int(text, 8)
+
+
+def _check_single(admin_token_file: Path | None, model_memory: str | None) -> None:
+    """Refuse what is of use only where models come and go."""
+    for option, value in (("--admin-token-file", admin_token_file), ("--model-memory", model_memory)):
+        if value is not None:
+            raise UserError(f"{option} is for models of --config or of a folder with numbered versions")
+
+
+def _poll(value: float) -> float:
+    if not math.isfinite(value):
+        raise UserError(f"--poll is a number of seconds, not {value:g}")
+    return max(value, 0.0)
 
 
 def _seconds(value: float, option: str) -> float:

@@ -6,17 +6,40 @@ import contextlib
 import logging
 import resource
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tensorwire.servers.commands.values import UserError, shown, spec_text
 
 if TYPE_CHECKING:
     from tensorwire.servers.app import App
+    from tensorwire.servers.repository.config import RepositoryConfig
 
-__all__ = ["banner", "check_addresses", "raise_descriptor_limit", "set_up_logging"]
+__all__ = ["banner", "base_path_config", "check_addresses", "raise_descriptor_limit", "set_up_logging"]
 
 _MOST_NAMED = 10
+
+
+def base_path_config(path: str, name: str, engine: str | None, options: Mapping[str, Any]) -> RepositoryConfig | None:
+    """The configuration of one model with a base path, whose versions may still be to come; None for a path that is a
+    model itself. Raises ConfigError.
+    """
+    from tensorwire.servers.engines.registry import is_model, is_reference
+    from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
+    from tensorwire.servers.repository.config_file import check_places
+    from tensorwire.servers.repository.layout import numbered
+
+    remote = "://" in path
+    base = Path(path).expanduser().absolute()
+    if not remote:
+        if base.is_file() or is_reference(path) or (base.is_dir() and not numbered(base) and is_model(base)):
+            return None
+        path = str(base)
+    name = name or base.name
+    return check_places(
+        RepositoryConfig(models=(ModelConfig(name=name, path=path, engine=engine, options=dict(options)),))
+    )
 
 
 def check_addresses(listen: Iterable[str]) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 from tensorwire.servers.model import ModelError
 
-__all__ = ["MOST_RUNS", "Options", "usable_cores"]
+__all__ = ["ALLOW_PICKLE", "MOST_RUNS", "Options", "usable_cores"]
 
 MOST_RUNS = 4
 """Calls of one model at once, unless the user says otherwise: frameworks run one call on several cores."""
+
+ALLOW_PICKLE = "--allow-pickle (in a TOML configuration: options = { allow_pickle = true })"
+"""What a user gives who trusts a file's maker, wherever the model is named."""
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")

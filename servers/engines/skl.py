@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tensorwire.servers.engines.options import Options
+from tensorwire.servers.engines.options import ALLOW_PICKLE, Options
 from tensorwire.servers.engines.pickles import Notes, read_notes
 from tensorwire.servers.engines.sklearn_model import METHODS, SklearnModel
 from tensorwire.servers.model import Model, ModelError
@@ -56,7 +56,9 @@ class SklearnEngine:
         return _model(path, _load_pickle(path, notes), given, notes)
 
 
-_ADVICE = "Give --allow-pickle if you trust its maker; .skops files and XGBoost's .json and .ubj need no such trust"
+_ADVICE = (
+    f"Give {ALLOW_PICKLE} if you trust its maker; .skops files and XGBoost's .json and .ubj need no such trust"
+)
 
 ENGINE = SklearnEngine()
 

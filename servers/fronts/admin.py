@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = ["admin_routes"]
 
 _LARGEST = 1 << 20  # bytes of a body
 _UNSAFE = ("allow_pickle", "custom_ops")  # options by which a file runs code: the server's own configuration may say so
+_log = logging.getLogger("tensorwire.admin")
 _Change = Callable[[RepositoryConfig, Request, bytes], RepositoryConfig]
 
 
@@ -75,7 +77,10 @@ class _Admin:
                 await self._service.configure(config)
             if again and name is not None:
                 await self._repository.reload(name)
-            return JsonResponse(self._outcome(name), headers={"ETag": self._text()[1]})
+            outcome = self._outcome(name)
+            if change is _label:
+                outcome["remarks"] = _label_remarks(outcome)
+            return JsonResponse(outcome, headers={"ETag": self._text()[1]})
 
         return answer
 
@@ -155,6 +160,19 @@ def _label(config: RepositoryConfig, request: Request, body: bytes) -> Repositor
             raise ConfigError(f"label {label!r} names a version by its number, not {number!r}")
     changed = replace(model, labels=labels)
     return replace(config, models=tuple([changed if other is model else other for other in config.models]))
+
+
+def _label_remarks(model: Mapping[str, Any]) -> list[str]:
+    """What is to be known of labels whose version does not serve; it is logged, too."""
+    there = {version["version"] for version in model["versions"] if version["state"] == "AVAILABLE"}
+    remarks = [
+        f"label {label!r}: version {number} is not available"
+        for label, number in model.get("labels", {}).items()
+        if str(number) not in there
+    ]
+    for remark in remarks:
+        _log.warning("model %r: %s", model["name"], remark)
+    return remarks
 
 
 def _route(config: RepositoryConfig, request: Request, body: bytes) -> RepositoryConfig:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tensorwire.errors import TensorwireError
 from tensorwire.servers.routing.rules import NEWEST, MirrorRule, SplitRule, find_version
 
-__all__ = ["LARGEST_VERSION", "ConfigError", "ModelConfig", "RepositoryConfig", "VersionPolicy"]
+__all__ = ["LARGEST_VERSION", "ConfigError", "ModelConfig", "RepositoryConfig", "VersionPolicy", "unknown_default"]
 
 LARGEST_VERSION = 2**63 - 1
 """Versions are numbers from 0 to this, as in TensorFlow Serving."""
@@ -21,12 +21,25 @@ _NAME = re.compile(r"[^\s/:?#%\x00-\x1f]{1,200}")
 class ConfigError(TensorwireError, ValueError):
     """A configuration cannot be used; the text says where, what is wrong and what is allowed.
 
-    ``field`` is the field of ModelConfig that is at fault, '' when it is none.
+    ``field`` is the field of ModelConfig that is at fault, and ``item`` the key in it, '' when it is none.
+    ``mistakes``: each by itself, when the text tells of several.
     """
 
-    def __init__(self, text: str, field: str = "") -> None:
+    def __init__(self, text: str, field: str = "", item: str = "", mistakes: Sequence[ConfigError] = ()) -> None:
         super().__init__(text)
         self.field = field
+        self.item = item
+        self._mistakes = tuple(mistakes)
+
+    @property
+    def mistakes(self) -> tuple[ConfigError, ...]:
+        return self._mistakes or (self,)
+
+    @classmethod
+    def of(cls, mistakes: Sequence[ConfigError]) -> ConfigError:
+        """One error for one mistake or more."""
+        single = [one for mistake in mistakes for one in mistake.mistakes]
+        return single[0] if len(single) == 1 else cls("; ".join(map(str, single)), mistakes=single)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +55,9 @@ class VersionPolicy:
     def __post_init__(self) -> None:
         if self.latest < 0:
             raise ConfigError(f"the number of latest versions is 0 (all) or more, not {self.latest}")
-        for number in self.specific:
-            if not 0 <= number <= LARGEST_VERSION:
-                raise ConfigError(f"a version is a number from 0 to {LARGEST_VERSION}, not {number}")
+        wrong = [number for number in self.specific if not 0 <= number <= LARGEST_VERSION]
+        if wrong:
+            raise ConfigError(f"a version is a number from 0 to {LARGEST_VERSION}, not {', '.join(map(str, wrong))}")
 
     def choose(self, found: Collection[int]) -> tuple[int, ...]:
         """The versions to serve of those found, ascending."""
@@ -86,35 +99,35 @@ class ModelConfig:
     pinned: bool = False
 
     def __post_init__(self) -> None:
+        mistakes = [ConfigError(f"model {self.name!r}: {wrong}", at, item) for wrong, at, item in self._mistakes()]
         if not _NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"model name {self.name!r}: 1 to 200 characters, without spaces and without / : ? # %, are needed"
-            )
-        for name, wrong in self._mistakes():
-            raise ConfigError(f"model {self.name!r}: {wrong}", name)
+            wrong = f"model name {self.name!r}: 1 to 200 characters, without spaces and without / : ? # %, are needed"
+            mistakes.insert(0, ConfigError(wrong, "name"))
+        if mistakes:
+            raise ConfigError.of(mistakes)
 
-    def _mistakes(self) -> Iterator[tuple[str, str]]:
-        """Fields that are wrong, and how."""
+    def _mistakes(self) -> Iterator[tuple[str, str, str]]:
+        """What is wrong, the field, and the key in it or ''."""
         if not self.path:
-            yield "path", "a path is needed"
+            yield "a path is needed", "path", ""
         for label, number in self.labels.items():
             if not _NAME.fullmatch(label):
-                yield "labels", f"label {label!r} has characters that a URL cannot carry"
+                yield f"label {label!r} has characters that a URL cannot carry", "labels", label
             if not 0 <= number <= LARGEST_VERSION:
-                yield "labels", f"label {label!r}: a version is 0 or more, not {number}"
+                yield f"label {label!r}: a version is 0 or more, not {number}", "labels", label
         for name in self.traffic.weights:
             if find_version(name, self.labels) is None:
-                yield "traffic", f"traffic: {name!r} is no version and none of its labels{_named(self.labels)}"
+                yield f"traffic: {name!r} is no version and none of its labels{_named(self.labels)}", "traffic", name
         if self.shadow is not None and find_version(self.shadow.to, self.labels) is None:
-            yield "shadow", f"shadow: {self.shadow.to!r} is no version and none of its labels{_named(self.labels)}"
+            yield f"shadow: {self.shadow.to!r} is no version and none of its labels{_named(self.labels)}", "shadow", ""
         if "/" in self.ready_file:
-            yield "ready_file", f"ready_file is a file's name, not a path: {self.ready_file!r}"
+            yield f"ready_file is a file's name, not a path: {self.ready_file!r}", "ready_file", ""
         if self.settle < 0:
-            yield "settle", f"settle is 0 or more seconds, not {self.settle:g}"
+            yield f"settle is 0 or more seconds, not {self.settle:g}", "settle", ""
         if self.transition not in ("availability", "resource"):
-            yield "transition", f"transition is 'availability' or 'resource', not {self.transition!r}"
+            yield f"transition is 'availability' or 'resource', not {self.transition!r}", "transition", ""
         if self.attempts < 1:
-            yield "attempts", f"attempts is 1 or more, not {self.attempts}"
+            yield f"attempts is 1 or more, not {self.attempts}", "attempts", ""
 
 
 def _named(labels: Mapping[str, int]) -> str:
@@ -123,10 +136,13 @@ def _named(labels: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryConfig:
-    """All models. ``default`` is the one for requests that name none ('': the first). Raises ConfigError."""
+    """All models. ``default`` is the one for requests that name none ('': the first). ``remarks``: what their file says
+    without effect here. Raises ConfigError.
+    """
 
     models: tuple[ModelConfig, ...]
     default: str = ""
+    remarks: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -135,5 +151,10 @@ class RepositoryConfig:
                 raise ConfigError(f"two models have the name {model.name!r}")
             seen.add(model.name)
         if self.default and self.default not in seen:
-            here = ", ".join(repr(name) for name in sorted(seen)) or "none"
-            raise ConfigError(f"the default model {self.default!r} is not configured; there are {here}")
+            raise ConfigError(unknown_default(self.default, seen))
+
+
+def unknown_default(name: str, names: Collection[str]) -> str:
+    """What is wrong with a default model that none of the models is."""
+    here = ", ".join(repr(name) for name in sorted(names)) or "none"
+    return f"the default model {name!r} is not configured; there are {here}"

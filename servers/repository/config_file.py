@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
-from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
+from tensorwire.servers.engines.registry import engine_names
+from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.mistakes import Check, nearest
 from tensorwire.servers.repository.sts_file import read_sts
 from tensorwire.servers.repository.tfs_file import read_tfs
 from tensorwire.servers.repository.toml_file import read_toml
 
-__all__ = ["FORMATS", "check_places", "find_format", "read_config"]
+__all__ = ["FORMATS", "check_places", "find_format", "load_config", "read_config"]
 
-FORMATS = {"toml": read_toml, "tfs": read_tfs, "sts": read_sts}
+FORMATS: dict[str, Callable[[str, Check], RepositoryConfig]] = {"toml": read_toml, "tfs": read_tfs, "sts": read_sts}
 """Ours, TensorFlow Serving's text protocol buffer, simple_tensorflow_serving's JSON."""
 
 _LARGEST = 16 << 20  # bytes: a configuration is written by people, or for them
+_log = logging.getLogger("tensorwire.repository")
 
 
 def find_format(path: Path, text: str) -> str:
@@ -26,7 +32,10 @@ def find_format(path: Path, text: str) -> str:
 
 
 def read_config(path: Path, kind: str | None = None) -> RepositoryConfig:
-    """The configuration in a file of the format ``kind`` (None: found). Raises ConfigError that names the file."""
+    """The configuration in a file of the format ``kind`` (None: found).
+
+    Raises ConfigError with every mistake; it names the file.
+    """
     try:
         if path.stat().st_size > _LARGEST:
             raise ConfigError(f"{path}: too large for a configuration ({path.stat().st_size:,} bytes)")
@@ -36,15 +45,46 @@ def read_config(path: Path, kind: str | None = None) -> RepositoryConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not text in UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        return check_places(FORMATS[kind or find_format(path, text)](text))
+        return FORMATS[kind or find_format(path, text)](text, _check())
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        single = [ConfigError(f"{path}: {one}", one.field) for one in error.mistakes]
+        raise ConfigError(f"{path}: {error}", error.field, mistakes=single) from None
+
+
+def load_config(path: Path) -> RepositoryConfig:
+    """``read_config`` for a server: what has no effect is logged. Raises ConfigError."""
+    config = read_config(path)
+    for remark in config.remarks:
+        _log.warning("%s: %s", path, remark)
+    return config
 
 
 def check_places(config: RepositoryConfig) -> RepositoryConfig:
-    """The configuration, if every path in it means the same wherever the server is started. Raises ConfigError."""
-    for model in config.models:
-        if "://" not in model.path and not Path(model.path).expanduser().is_absolute():
-            wrong = f"model {model.name!r}: the path {model.path!r} is relative: give an absolute path or a URL"
-            raise ConfigError(wrong, "path")
+    """The configuration, if every path in it means the same wherever the server is started, and the engines and the
+    versions that labels name can be there. Raises ConfigError.
+    """
+    check = _check()
+    mistakes = [wrong for model in config.models for wrong in check(model)]
+    if mistakes:
+        raise ConfigError.of(mistakes)
     return config
+
+
+def _check() -> Check:
+    """Looks for the engines once, when the first model names one: that takes some ms."""
+    return partial(_wrong, cache(engine_names))
+
+
+def _wrong(engine_names: Callable[[], tuple[str, ...]], model: ModelConfig) -> Iterator[ConfigError]:
+    if "://" not in model.path and not Path(model.path).expanduser().is_absolute():
+        wrong = f"model {model.name!r}: the path {model.path!r} is relative: give an absolute path or a URL"
+        yield ConfigError(wrong, "path")
+    if model.engine is not None and model.engine not in (engines := engine_names()):
+        near = nearest(model.engine, engines)
+        wrong = f"model {model.name!r}: unknown engine {model.engine!r}{near}: there are {', '.join(engines)}"
+        yield ConfigError(wrong, "engine")
+    for label, number in model.labels.items():
+        if model.policy.specific and number not in model.policy.specific:
+            served = ", ".join(map(str, model.policy.specific))
+            wrong = f"model {model.name!r}: label {label!r} names version {number}, but only {served} are served"
+            yield ConfigError(wrong, "labels", label)

@@ -9,6 +9,7 @@ __all__ = [
     "BOOL",
     "BYTES",
     "DOUBLE",
+    "ENUM",
     "FLOAT",
     "INT32",
     "INT64",
@@ -24,10 +25,10 @@ __all__ = [
 ]
 
 OPTIONAL, REPEATED = 1, 3
-DOUBLE, FLOAT, INT64, UINT64, INT32, BOOL, STRING, MESSAGE, BYTES, UINT32 = 1, 2, 3, 4, 5, 8, 9, 11, 12, 13
+DOUBLE, FLOAT, INT64, UINT64, INT32, BOOL, STRING, MESSAGE, BYTES, UINT32, ENUM = 1, 2, 3, 4, 5, 8, 9, 11, 12, 13, 14
 
 Fields = tuple[tuple[str, int, int, int, str], ...]
-"""Fields as (name, number, label, type, message type); labels and types are descriptor.proto's numbers."""
+"""Fields as (name, number, label, type, message or enum type); labels and types are descriptor.proto's numbers."""
 
 
 def declare(package: str, messages: Mapping[str, Fields]) -> Any:

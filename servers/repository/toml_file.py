@@ -11,7 +11,7 @@ shadow = "canary"                # or 2, { to = "canary", share = 0.1, tolerance
 
 [models.policy]
 path = "/srv/models/az4.pb"
-engine = "tensorflow"
+engine = "tensorflow"            # or platform
 options = { outputs = "policy,value" }
 """
 
@@ -20,10 +20,18 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
-from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
+from tensorwire.servers.repository.config import (
+    ConfigError,
+    ModelConfig,
+    RepositoryConfig,
+    VersionPolicy,
+    unknown_default,
+)
+from tensorwire.servers.repository.mistakes import Check, Mistakes, make_model, no_check
+from tensorwire.servers.repository.places import toml_places
 from tensorwire.servers.routing.rules import NEWEST, MirrorRule, SplitRule
 
 __all__ = ["model_from_values", "read_toml", "write_toml"]
@@ -32,6 +40,7 @@ _TOP = ("default", "models")
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "path": ((str,), "text"),
     "engine": ((str,), "text"),
+    "platform": ((str,), "text"),
     "options": ((dict,), "a table"),
     "versions": ((str, dict, list), "'latest', 'all', { latest = N } or a list of numbers"),
     "labels": ((dict,), "a table of names and versions"),
@@ -47,27 +56,44 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 """The keys of a model, what each may be, and that in words."""
 
 
-def read_toml(text: str) -> RepositoryConfig:
-    """Raises ConfigError, its text beginning with 'line N: ' wherever a line can be named."""
+def read_toml(text: str, check: Check = no_check) -> RepositoryConfig:
+    """The models of a text, each held against ``check``, too.
+
+    Raises ConfigError with every mistake, 'line N: ' before each that has a line.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_line_first(str(error))) from None
-    lines = _Lines(text)
+    except RecursionError:
+        raise ConfigError("values are nested too deeply") from None
+    places = toml_places(text)
+    found = Mistakes(places)
     for key in document:
         if key not in _TOP:
-            raise ConfigError(f"{lines.of(key)}unknown key {key!r}: there are {', '.join(_TOP)}")
+            found.add(f"unknown key {key!r}: there are {', '.join(_TOP)}", key)
     tables = document.get("models", {})
     if not isinstance(tables, dict):
-        raise ConfigError(f"{lines.of('models')}models is a table for each model, as in [models.NAME]")
-    models = tuple([_model(name, table, lines) for name, table in tables.items()])
+        found.add("models is a table for each model, as in [models.NAME]", "models")
+        tables = {}
+    models = []
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            found.add(f"models.{name} is a table, as in [models.{name}], not {table!r}", "models", name)
+            continue
+        if "platform" in table:
+            places.add(("models", name, "engine"), places.line("models", name, "platform"))
+        try:
+            models.append(model_from_values(name, table, check=check))
+        except ConfigError as error:
+            found.add(error, "models", name)
     default = document.get("default", "")
     if not isinstance(default, str):
-        raise ConfigError(f"{lines.of('default')}default is the name of a model, not {default!r}")
-    try:
-        return RepositoryConfig(models=models, default=default)
-    except ConfigError as error:
-        raise ConfigError(f"{lines.of('default')}{error}") from None
+        found.add(f"default is the name of a model, not {default!r}", "default")
+    elif default and default not in tables:
+        found.add(unknown_default(default, tables), "default")
+    found.end()
+    return RepositoryConfig(models=tuple(models), default=default)
 
 
 def write_toml(config: RepositoryConfig) -> str:
@@ -101,39 +127,40 @@ def _shadow_table(rule: MirrorRule) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key == "to" or value != getattr(usual, key)}
 
 
-def model_from_values(name: str, values: Mapping[str, Any], before: ModelConfig | None = None) -> ModelConfig:
+def model_from_values(
+    name: str, values: Mapping[str, Any], before: ModelConfig | None = None, *, check: Check = no_check
+) -> ModelConfig:
     """A model of the keys and values that its table in TOML may have; ``before`` has those that are not given.
 
-    Raises ConfigError.
+    Raises ConfigError with every mistake, those that ``check`` finds among them.
     """
     read: dict[str, Any] = {}
+    mistakes: list[ConfigError] = []
     for key, value in values.items():
-        if key not in _KINDS:
-            raise ConfigError(f"model {name!r}: unknown key {key!r}: there are {', '.join(_KINDS)}", key)
-        kinds, words = _KINDS[key]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ConfigError(f"model {name!r}: {key} is {words}, not {value!r}", key)
         try:
-            if isinstance(value, dict) and key == "labels":
-                _check_labels(value)
-            read["policy" if key == "versions" else key] = _READERS.get(key, _as_it_is)(value)
+            read[_FIELDS.get(key, key)] = _read(key, value)
         except ValueError as error:  # ConfigError among them
-            raise ConfigError(f"model {name!r}: {error}", key) from None
-    if before is not None:
-        return replace(before, **read)
-    if "path" not in read:
-        raise ConfigError(f"model {name!r}: path is missing")
-    return ModelConfig(name=name, **read)
+            mistakes.append(ConfigError(f"model {name!r}: {error}", key))
+    if "engine" in values and "platform" in values:
+        mistakes.append(ConfigError(f"model {name!r}: platform is another word for engine: give one", "platform"))
+    if before is None and "path" not in read:
+        if "path" not in values:
+            mistakes.append(ConfigError(f"model {name!r}: path is missing"))
+        read["path"] = "/"
+    if "labels" in values and "labels" not in read:  # what names those would be wrong only because of them
+        read.pop("traffic", None)
+        read.pop("shadow", None)
+    kept = {} if before is None else {field.name: getattr(before, field.name) for field in fields(before)}
+    return make_model({**kept, "name": name, **read}, check, mistakes)
 
 
-def _model(name: str, table: Any, lines: _Lines) -> ModelConfig:
-    if not isinstance(table, dict):
-        where = lines.of("models", name)
-        raise ConfigError(f"{where}models.{name} is a table, as in [models.{name}], not {table!r}")
-    try:
-        return model_from_values(name, table)
-    except ConfigError as error:
-        raise ConfigError(f"{lines.of('models', name, error.field)}{error}", error.field) from None
+def _read(key: str, value: Any) -> Any:
+    if key not in _KINDS:
+        raise ConfigError(f"unknown key {key!r}: there are {', '.join(_KINDS)}")
+    kinds, words = _KINDS[key]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ConfigError(f"{key} is {words}, not {value!r}")
+    return _READERS.get(key, _as_it_is)(value)
 
 
 def _versions(value: Any) -> VersionPolicy:
@@ -174,45 +201,22 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _check_labels(value: dict[str, Any]) -> None:
+def _labels(value: dict[str, Any]) -> dict[str, int]:
     for label, number in value.items():
         if type(number) is not int:
             raise ConfigError(f"label {label!r} names a version by its number, not {number!r}")
+    return value
 
 
 _SHADOW: Mapping[str, tuple[type, ...]] = {"to": (str, int), "share": (int, float), "tolerance": (int, float)}
-_READERS: Mapping[str, Callable[[Any], Any]] = {"versions": _versions, "traffic": _traffic, "shadow": _shadow}
-
-
-class _Lines:
-    """Where in a TOML text a key stands; by its looks, since the parser does not say."""
-
-    def __init__(self, text: str) -> None:
-        self._found: dict[tuple[str, ...], int] = {}
-        table: tuple[str, ...] = ()
-        for number, line in enumerate(text.splitlines(), 1):
-            if header := re.match(r"\s*\[([^\[\]]+)\]\s*(#.*)?$", line):
-                table = _parts(header[1])
-                for depth in range(1, len(table) + 1):
-                    self._found.setdefault(table[:depth], number)
-            elif key := re.match(
-                r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""", line
-            ):
-                path = (*table, *_parts(key[1]))
-                for depth in range(len(table) + 1, len(path) + 1):
-                    self._found.setdefault(path[:depth], number)
-
-    def of(self, *path: str) -> str:
-        """'line N: ', of the longest part of the path that has a line of its own; '' when none has."""
-        for depth in range(len(path), 0, -1):
-            if path[:depth] in self._found:
-                return f"line {self._found[path[:depth]]}: "
-        return ""
-
-
-def _parts(dotted: str) -> tuple[str, ...]:
-    parts = re.findall(r"""[\w-]+|"[^"]*"|'[^']*'""", dotted)
-    return tuple(part.strip("\"'") for part in parts)
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "versions": _versions,
+    "labels": _labels,
+    "traffic": _traffic,
+    "shadow": _shadow,
+}
+_FIELDS: Mapping[str, str] = {"versions": "policy", "platform": "engine"}
+"""Keys that ModelConfig calls otherwise."""
 
 
 def _line_first(text: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from rawhttp import Answer, Raw, head
 from version_folders import X, write
 from waiting import wait_until
@@ -170,6 +172,7 @@ def test_from_the_shell(
     assert "AVAILABLE" in run("list", url)
     assert "AVAILABLE" in run("load", url, "b", str(models / "b"), *auth)
     assert "gold" in run("label", url, "b", "gold=1", *auth)
+    assert "is not available" not in run("list", url)
     assert infer(url, model="b", label="gold") == 10
     run("reload", url, "b", *auth)
     run("unload", url, "b", *auth)
@@ -177,6 +180,18 @@ def test_from_the_shell(
         (("unload", url, "b", *auth), "no model 'b' is configured: there are 'a' (404)"),
         (("unload", url, "a"), "administration needs 'Authorization: Bearer TOKEN' (401)"),
         (("label", url, "a", "gold", *auth), "'gold' is not LABEL=VERSION"),
+        (("label", url, "a", *auth), "give all labels that there shall be, such as stable=3, or --none"),
+        (("label", url, "a", "gold=1", "--none", *auth), "give all labels that there shall be"),
+        (("load", url, "a", "/x", "--versions", "newest", *auth), "versions is 'latest', 'all', "),
+        (("load", url, "a", "/x", "--label", "gold", *auth), "'gold' is not LABEL=VERSION"),
+        (("load", url, "a", "/x", "--settle", "-1", *auth), "settle is 0 or more seconds, not -1"),
+        (("traffic", url, "a", *auth), "give weights, such as stable=95 canary=5, --newest, or --shadow"),
+        (("traffic", url, "a", "1=x", *auth), "'1=x' is not VERSION=WEIGHT"),
+        (("traffic", url, "a", "1=1", "--newest", *auth), "--newest takes the weights away: give none"),
+        (("traffic", url, "a", "--share", "0.5", *auth), "--share is that of --shadow"),
+        (("traffic", url, "a", "gold=1", *auth), "traffic: 'gold' is no version and none of its labels"),
+        (("traffic", url, "a", "1=1"), "administration needs 'Authorization: Bearer TOKEN' (401)"),
+        (("list", "https://127.0.0.1:1", "--ca", "no.pem"), "--ca no.pem: no certificates in it: No such file"),
         (("list", "ftp://x"), "is not a server"),
         (("list", "http://127.0.0.1:1"), "cannot ask http://127.0.0.1:1"),
         (("list", url, "--token-file", "x"), "No such option"),
@@ -185,17 +200,75 @@ def test_from_the_shell(
         assert told in capsys.readouterr().err
 
 
-def test_configurations_are_checked_and_converted(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_labels_without_a_version_are_told(
+    server: BackgroundServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = tmp_path / "models.txt"
-    config.write_text(f'model_config_list {{ config {{ name: "a" base_path: "{models / "a"}" }} }}')
-    assert main(["config", "check", str(config)]) == 0
-    assert "1 models: no mistakes" in capsys.readouterr().out
-    assert main(["config", "convert", str(config), "--output", str(tmp_path / "models.toml")]) == 0
-    assert (tmp_path / "models.toml").read_text() == f'[models.a]\npath = "{models / "a"}"\n'
-    assert main(["config", "convert", str(tmp_path / "models.toml"), "--to", "tfs"]) == 0
-    assert 'base_path: "' in capsys.readouterr().out
-    config.write_text("model_config_list { conf {} }")
-    assert main(["config", "check", str(config)]) == 2
-    assert "line 1: " in capsys.readouterr().err
+    """A version may come later, so they are accepted."""
+    answer = json.loads(ask(server.url, "PUT", "/v1/models/a/labels", {"good": 1, "g": 99}).body)
+    assert answer["labels"] == {"good": 1, "g": 99}
+    assert answer["remarks"] == ["label 'g': version 99 is not available"]
+    assert "model 'a': label 'g': version 99 is not available" in caplog.text
+    assert main(["models", "list", server.url]) == 0
+    assert capsys.readouterr().out.endswith("model a: label g: version 99 is not available\n")
+    answer = json.loads(ask(server.url, "PUT", "/v1/models/a/labels", {"good": 1}).body)
+    assert answer["remarks"] == []
+    (tmp_path / "token").write_text(TOKEN)
+    assert main(["models", "label", server.url, "a", "--none", "--token-file", str(tmp_path / "token")]) == 0
+    assert server.app.service.status("a")[0].labels == {}
+
+
+def test_a_model_is_loaded_from_the_shell_with_versions_and_labels(
+    server: BackgroundServer, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (models / "token").write_text(TOKEN)
+    auth = ("--token-file", str(models / "token"))
+
+    def load(versions: str, *more: str) -> ModelConfig:
+        args = ("models", "load", server.url, "c", str(models / "a"), "--versions", versions)
+        assert main([*args, *more, *auth]) == 0, capsys.readouterr().err
+        assert server.app.service.repository is not None
+        return server.app.service.repository.config.models[-1]
+
+    wanted = ModelConfig(
+        name="c", path=str(models / "a"), policy=VersionPolicy(specific=(1, 2)), labels={"old": 1, "new": 2}, settle=0
+    )
+    assert load("1,2", "--label", "old=1", "--label", "new=2", "--settle", "0") == wanted
+    assert (infer(server.url, model="c", label="old"), infer(server.url, model="c", label="new")) == (1, 2)
+    for text, policy in (("all", VersionPolicy(latest=0)), ("latest=2", VersionPolicy(2)), ("latest", VersionPolicy())):
+        assert load(text) == replace(wanted, policy=policy)
+
+
+def test_traffic_is_divided_and_copied_from_the_shell(
+    server: BackgroundServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    assert ask(server.url, "PUT", "/v1/models/a/labels", {"old": 1, "new": 2}).status == 200
+
+    def traffic(*args: str) -> dict[str, Any]:
+        assert main(["models", "traffic", server.url, "a", *args, "--token-file", str(tmp_path / "token")]) == 0
+        found: dict[str, Any] = json.loads(ask(server.url, "GET", "/v1/models").body)["models"][0]
+        return found
+
+    assert traffic("old=95", "new=0.5")["traffic"] == {"old": 95, "new": 0.5}
+    assert traffic("old=1", "2=0")["traffic"] == {"old": 1, "2": 0}
+    assert infer(server.url) == 1
+    found = traffic("--shadow", "new", "--share", "0.25")
+    assert found["traffic"] == {"old": 1, "2": 0}
+    assert (found["shadow"]["to"], found["shadow"]["share"]) == ("new", 0.25)
+    assert traffic("--shadow", "")["shadow"] is None
+    assert traffic("--newest")["traffic"] == {}
+    assert infer(server.url) == 2
+
+
+def test_an_https_server_is_known_by_the_certificates_that_are_given(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority(models / "certificates")
+    cert, key = authority.issue("server")
+    with BackgroundServer(str(models / "b"), tls_cert=cert, tls_key=key) as server:
+        assert main(["models", "list", server.url, "--ca", str(authority.root)]) == 0
+        assert "b" in capsys.readouterr().out
+        assert main(["models", "list", server.url]) == 2
+        assert "CERTIFICATE_VERIFY_FAILED" in capsys.readouterr().err
+    assert main(["models", "list", server.url, "--ca", str(models / "b/1/model.onnx")]) == 2
+    assert "no certificates in it" in capsys.readouterr().err

@@ -49,7 +49,10 @@ def load(path: Path, **options: Any) -> Any:
 def test_nothing_is_unpickled_unless_it_is_allowed(tmp_path: Path, suffix: str, protocol: int) -> None:
     path, sprung = tmp_path / f"model{suffix}", tmp_path / "sprung"
     path.write_bytes(pickle.dumps(Trap(sprung), protocol))
-    message = rf"{path}: a pickle of \w+.mkdir: reading it runs any code that its maker put in. Give --allow-pickle if"
+    message = (
+        rf"{path}: a pickle of \w+.mkdir: reading it runs any code that its maker put in. Give --allow-pickle"
+        r" \(in a TOML configuration: options = \{ allow_pickle = true \}\) if you trust"
+    )
     with pytest.raises(ModelError, match=message):
         load(path)
     with pytest.raises(ModelError, match="reading it runs any code"):

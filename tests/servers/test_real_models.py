@@ -19,6 +19,7 @@ from waiting import wait_until
 
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
+from tensorwire.servers.engines import registry
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig, VersionPolicy
 
 DATA = os.environ.get("TENSORWIRE_TEST_DATA")
@@ -69,6 +70,32 @@ def text_protocol_buffer() -> str:
 def jsons() -> str:
     rows = [{"name": name, "base_path": str(path), "platform": "tensorflow"} for name, path in PLACES.items()]
     return json.dumps({"model_config_list": rows})
+
+
+def test_a_configuration_of_simple_tensorflow_serving_as_its_page_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths, MXNet's by what the names of its files begin with, and options of a session."""
+    monkeypatch.chdir(SIMPLE.parent)
+    config = tmp_path / "models.json"
+    session = {
+        "log_device_placement": True,
+        "allow_soft_placement": True,
+        "allow_growth": True,
+        "per_process_gpu_memory_fraction": 0.5,
+    }
+    row = {"name": "template", "base_path": f"./{SIMPLE.name}/tensorflow_template_application_model/"}
+    mxnet = {"name": "mlp", "base_path": f"./{SIMPLE.name}/mxnet_mlp/mx_mlp", "platform": "mxnet"}
+    rows = [{**row, "platform": "tensorflow", "session_config": session}, mxnet]
+    config.write_text(json.dumps({"model_config_list": rows}))
+    with BackgroundServer(config=config, poll=0) as server, tw.Client(server.url) as client:
+        wait_until(lambda: server.app.service.ready)
+        x = np.array([[12.0, 2.0]], np.float32)
+        ((name, answer),) = client.infer({"data": x}, model="mlp").items()
+        same = registry.load_model(SIMPLE / "mxnet_mlp").run("", {"data": x}, [name])
+        np.testing.assert_array_equal(answer, same[name])
+        features = {"keys": np.array([[1]], np.int32), "features": np.ones((1, 9), np.float32)}
+        assert client.infer(features, ["keys"], model="template")["keys"].tolist() == [[1]]
 
 
 @pytest.mark.parametrize(

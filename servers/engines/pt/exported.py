@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorwire._messages import TensorSpec
+from tensorwire.servers.engines.options import ALLOW_PICKLE
 from tensorwire.servers.engines.pt.archive import exported_by
 from tensorwire.servers.engines.pt.guard import Unsafe, check_archive
 from tensorwire.servers.engines.pt.outputs import flat
@@ -31,7 +32,7 @@ def load_exported(path: Path, device: Any, tensors: CpuTensors, allow_pickle: bo
         return _program(path, device, tensors)
     except Unsafe as error:
         raise ModelError(
-            f"{path}: could run code of its maker's: {error}; if you trust the file, allow it with --allow-pickle"
+            f"{path}: could run code of its maker's: {error}; if you trust the file, allow it with {ALLOW_PICKLE}"
         ) from None
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorwire._messages import TensorSpec
+from tensorwire.servers.engines.options import ALLOW_PICKLE
 from tensorwire.servers.engines.pt.archive import SAFETENSORS
 from tensorwire.servers.engines.pt.program import Argument, Program, weights_of
 from tensorwire.servers.model import ModelError
@@ -74,7 +75,7 @@ def _read(path: Path, allow_pickle: bool) -> Any:
             what = f"objects of Python's ({foreign[1]})" if foreign else "more than weights"
             raise ModelError(
                 f"{path}: holds {what}, which can run code of its maker's when they are read; if you trust the file,"
-                " allow it with --allow-pickle, else save its state_dict(), or export it with torch.export"
+                f" allow it with {ALLOW_PICKLE}, else save its state_dict(), or export it with torch.export"
             ) from None
         if isinstance(error, AttributeError | ModuleNotFoundError):
             raise ModelError(f"{path}: a class that it was made of is not here: {text}") from error

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tensorwire.servers.engines.options import ALLOW_PICKLE
 from tensorwire.servers.engines.tf.graph import check_channels_first
 from tensorwire.servers.engines.tf.model import Call, plain, prepare
 from tensorwire.servers.engines.tf.runtime import Runtime
@@ -34,7 +35,7 @@ def load_keras(
     facts, unsafe = _facts(path)
     if unsafe and not allow_pickle:
         raise ModelError(
-            f"{path}: it has a Lambda layer, which runs code from the file; if you trust its maker: --allow-pickle"
+            f"{path}: it has a Lambda layer, which runs code from the file; if you trust its maker: {ALLOW_PICKLE}"
         )
     model = _load(runtime, path, facts, allow_pickle)
     tf = runtime.tf

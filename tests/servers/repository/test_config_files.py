@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
-from tensorwire.servers.repository.config_file import find_format, read_config
-from tensorwire.servers.repository.sts_file import read_sts
-from tensorwire.servers.repository.tfs_file import read_tfs, write_tfs
+from tensorwire.servers.repository.config_file import check_places, find_format, load_config, read_config
 from tensorwire.servers.repository.toml_file import read_toml, write_toml
+from tensorwire.servers.routing.rules import MirrorRule, SplitRule
 
 FULL = """
 default = "policy"
@@ -84,6 +82,9 @@ def test_mistakes_in_toml_are_told_with_their_line(text: str, error: str) -> Non
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/:?#%"), min_size=1, max_size=20).filter(
     lambda text: not any(c.isspace() or ord(c) < 32 for c in text)
 )
+RULES = st.sampled_from(("1", "23", str(2**63 - 1)))
+SPLITS = st.dictionaries(RULES, st.integers(1, 100) | st.floats(0.5, 100), max_size=3).map(SplitRule)
+MIRRORS = st.builds(MirrorRule, RULES, share=st.floats(0.001, 1), tolerance=st.floats(0, 1))
 MODELS = st.builds(
     ModelConfig,
     name=NAMES,
@@ -96,6 +97,9 @@ MODELS = st.builds(
     transition=st.sampled_from(("availability", "resource")),
     attempts=st.integers(1, 5),
     warm_up=st.booleans(),
+    traffic=SPLITS,
+    shadow=st.none() | MIRRORS,
+    pinned=st.booleans(),
 )
 CONFIGS = st.lists(MODELS, max_size=3, unique_by=lambda model: model.name).map(
     lambda models: RepositoryConfig(models=tuple(models), default=models[-1].name if models else "")
@@ -107,102 +111,143 @@ def test_toml_that_is_written_is_read_as_it_was(config: RepositoryConfig) -> Non
     assert read_toml(write_toml(config)) == config
 
 
-def test_tensorflow_servings_text() -> None:
-    config = read_tfs(
-        """
-        # a comment
-        model_config_list {
-          config {
-            name: "half_plus_two"  base_path: "/models/half"  model_platform: "tensorflow"
-            model_version_policy { specific { versions: 123 versions: 124 } }
-            version_labels { key: "stable" value: 123 }
-            version_labels { key: "canary" value: 124 }
-          }
-          config { name: "b", base_path: "/models/b", model_version_policy: { all: {} } }
-          config { name: "c" base_path: "/c" model_platform: "onnx"
-            model_version_policy { latest { num_versions: 3 } } }
-          config { name: "d" base_path: "/d" }
-        }
-        """
-    )
-    half, b, c, d = config.models
-    assert (half.name, half.path, half.engine) == ("half_plus_two", "/models/half", None)
-    assert half.policy == VersionPolicy(specific=(123, 124)) and half.labels == {"stable": 123, "canary": 124}
-    assert (b.policy, c.policy, d.policy) == (VersionPolicy(latest=0), VersionPolicy(latest=3), VersionPolicy())
-    assert (b.engine, c.engine) == (None, "onnx")
-    assert read_tfs(write_tfs(config)) == config
+def test_traffic_and_shadow_by_label() -> None:
+    text = '[models.a]\npath = "/a"\nlabels = { new = 2 }\ntraffic = { new = 5, 1 = 95 }\nshadow = "new"\npinned = true'
+    (model,) = read_toml(text).models
+    assert (model.traffic, model.shadow, model.pinned) == (SplitRule({"new": 5, "1": 95}), MirrorRule("new"), True)
+    config = RepositoryConfig(models=(model,))
+    assert read_toml(write_toml(config)) == config
 
 
 @pytest.mark.parametrize(
-    ("text", "error"),
+    ("row", "error"),
     [
-        ("improperly formatted file", "line 1: "),
-        ("model_config_list {\n config { nam: 'x' } }", "line 2: "),
-        ("model_config_list {\n config { name: 3 } }", "line 2: "),
-        ("", "no model_config_list in it"),
-        ("model_config_list { config { name: 'a' } }", "model 'a': a path is needed"),
-        ("model_config_list { config { base_path: '/a' } }", "model name ''"),
-        (
-            "model_config_list { config { name: 'a' base_path: '/a' model_type: 1 } }",
-            "model 'a': model_type is long gone",
-        ),
-        (
-            "model_config_list { config { name: 'a' base_path: '/a' model_version_policy { specific {} } } }",
-            "model 'a': a specific version policy names no versions",
-        ),
-        (
-            "model_config_list { config { name: 'a' base_path: '/a' } config { name: 'a' base_path: '/b' } }",
-            "two models have the name 'a'",
-        ),
-        (
-            "model_config_list { config { name: 'a' base_path: '/a' version_labels { key: 'x' value: -1 } } }",
-            "model 'a': label 'x': a version is 0 or more, not -1",
-        ),
+        ("traffic = { new = 5 }", "line 3: model 'a': traffic: 'new' is no version and none of its labels"),
+        ('traffic = { 1 = "x" }', "line 3: model 'a': traffic: the weight of '1' is a number, not 'x'"),
+        ("traffic = { 1 = -1 }", "line 3: model 'a': the weight of '1' is a number from 0 on, not -1"),
+        ("traffic = { 1 = 0 }", "line 3: model 'a': all weights are 0"),
+        ('shadow = "new"', "line 3: model 'a': shadow: 'new' is no version and none of its labels"),
+        ("shadow = { to = 1, shares = 1 }", "line 3: model 'a': shadow: unknown key 'shares': there are to, share"),
+        ("shadow = { share = 1 }", "line 3: model 'a': shadow: to is missing"),
+        ("shadow = { to = 1, share = 2 }", "line 3: model 'a': share is above 0 and up to 1, not 2"),
+        ("pinned = 1", "line 3: model 'a': pinned is true or false, not 1"),
     ],
 )
-def test_mistakes_in_tensorflow_servings_text(text: str, error: str) -> None:
+def test_mistakes_in_traffic(row: str, error: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_tfs(text)
+        read_toml(f'[models.a]\npath = "/a"\n{row}')
     assert str(caught.value).startswith(error)
 
 
-def test_simple_tensorflow_servings_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    config = read_sts(
-        """{"model_config_list": [
-            {"name": "a", "base_path": "./models/a/", "platform": "tensorflow", "custom_op_paths": ["/op.so"]},
-            {"name": "b", "base_path": "/models/b", "platform": "scikitlearn"}]}"""
-    )
-    a, b = config.models
-    assert (a.path, a.engine, a.options) == (str(tmp_path / "models/a"), "tensorflow", {"custom_ops": ["/op.so"]})
-    assert (b.path, b.engine, b.options) == ("/models/b", "sklearn", {})
+def test_places_are_checked_of_models_that_no_file_has() -> None:
+    models = (ModelConfig(name="a", path="x"), ModelConfig(name="b", path="/b", engine="steam"))
+    with pytest.raises(ConfigError) as caught:
+        check_places(RepositoryConfig(models=models))
+    assert [one.field for one in caught.value.mistakes] == ["path", "engine"]
 
 
 @pytest.mark.parametrize(
-    ("text", "error"),
+    ("name", "text", "mistakes"),
     [
-        ("{", "line 1: Expecting property name"),
-        ("[]", "no list 'model_config_list' in it"),
-        ('{"model_config_list": [3]}', "model 1 of model_config_list is an object, not 3"),
-        ('{"model_config_list": [{"name": "a"}]}', "model 1 of model_config_list: base_path is missing"),
         (
-            '{"model_config_list": [{"name": "a", "base_path": "/a", "x": 1}]}',
-            "model 1 of model_config_list: unknown key",
+            "c.toml",
+            """default = "z"
+[models.a]
+path = "models/a"
+engine = "tensorfow"
+[models.a.labels]
+good = 1
+bad = -1
+[models.b]
+platform = "onnxx"
+path = "/b"
+versions = [1]
+labels = { stable = 9 }
+warm_up = "yes"
+[models.c]
+path = "/c"
+versions = [1]
+labels = { stable = 9 }
+platform = "onnx"
+engine = "onnx"
+[models.d]
+path = "d"
+platform = "tensorfow"
+""",
+            [
+                "line 1: the default model 'z' is not configured; there are 'a', 'b', 'c', 'd'",
+                "line 3: model 'a': the path 'models/a' is relative",
+                "line 4: model 'a': unknown engine 'tensorfow' (did you mean 'tensorflow'?): there are ",
+                "line 7: model 'a': label 'bad': a version is 0 or more, not -1",
+                "line 9: model 'b': unknown engine 'onnxx' (did you mean 'onnx'?)",
+                "line 12: model 'b': label 'stable' names version 9, but only 1 are served",
+                "line 13: model 'b': warm_up is true or false, not 'yes'",
+                "line 17: model 'c': label 'stable' names version 9, but only 1 are served",
+                "line 18: model 'c': platform is another word for engine: give one",
+                "line 21: model 'd': the path 'd' is relative: give an absolute path or a URL",
+                "line 22: model 'd': unknown engine 'tensorfow' (did you mean 'tensorflow'?): there are ",
+            ],
         ),
         (
-            '{"model_config_list": [{"name": "a", "base_path": "/a", "platform": "pmml"}]}',
-            "model 1 of model_config_list: no engine for the platform 'pmml' here; convert",
+            "c.txt",
+            """model_config_list {
+  config { name: "a"
+    base_path: "a"
+    model_platform: "tensorfow"
+    model_version_policy { specific { versions: 1 } }
+    version_labels { key: "ok" value: 1 }
+    version_labels { key: "stable" value: 9 }
+  }
+  config { name: "b c" }
+}
+""",
+            [
+                "line 3: model 'a': the path 'a' is relative",
+                "line 4: model 'a': unknown engine 'tensorfow' (did you mean 'tensorflow'?)",
+                "line 7: model 'a': label 'stable' names version 9, but only 1 are served",
+                "line 9: model name 'b c': 1 to 200 characters",
+                "line 9: model 'b c': a path is needed",
+            ],
         ),
         (
-            '{"model_config_list": [{"name": "a", "base_path": "/a", "platform": "caffe9"}]}',
-            "model 1 of model_config_list: unknown platform 'caffe9'",
+            "c.json",
+            """{"model_config_list": [
+{"name": "a", "base_path": "/a", "platform": "pmml"},
+{"name": "b", "base_path": "/b", "platform": "onnx",
+ "sesion_config": {}}
+], "x": 1}""",
+            [
+                "line 2: model 1 of model_config_list: no engine for the platform 'pmml'",
+                "line 4: model 2 of model_config_list: unknown key 'sesion_config'",
+                "line 5: unknown key 'x'",
+            ],
         ),
     ],
 )
-def test_mistakes_in_simple_tensorflow_servings_json(text: str, error: str) -> None:
+def test_every_mistake_of_a_file_is_told(tmp_path: Path, name: str, text: str, mistakes: list[str]) -> None:
+    path = tmp_path / name
+    path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        read_sts(text)
-    assert str(caught.value).startswith(error)
+        read_config(path)
+    told = [str(one) for one in caught.value.mistakes]
+    assert len(told) == len(mistakes), told
+    for one, expected in zip(told, mistakes, strict=True):
+        assert one.startswith(f"{path}: {expected}")
+        assert one.removeprefix(f"{path}: ") in str(caught.value)
+
+
+def test_an_engine_may_be_called_platform() -> None:
+    (model,) = read_toml('[models.a]\npath = "/a"\nplatform = "onnx"').models
+    assert model == ModelConfig(name="a", path="/a", engine="onnx")
+
+
+def test_what_a_file_says_without_effect_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"model_config_list": [{"name": "a", "base_path": "/a", "session_config": {"x": 1}}]}')
+    assert load_config(path) == read_config(path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: line 1: model 1 of model_config_list: session_config: x has no effect here"
+    ]
 
 
 def test_files_are_told_apart_and_named_in_errors(tmp_path: Path) -> None:
@@ -221,14 +266,3 @@ def test_files_are_told_apart_and_named_in_errors(tmp_path: Path) -> None:
         read_config(path)
     path.write_text(FULL)
     assert read_config(path) == read_toml(FULL)
-
-
-def test_the_real_configurations_of_tensorflow_serving() -> None:
-    folder = os.environ.get("TENSORWIRE_TEST_DATA")
-    if not folder:
-        pytest.skip("TENSORWIRE_TEST_DATA does not name a folder of test data")
-    good = Path(folder) / "tensorflow_serving" / "good_model_config.txt"
-    config = read_tfs(good.read_text())
-    assert [model.name for model in config.models] == ["half_plus_two", "half_plus_three"]
-    with pytest.raises(ConfigError, match=r"bad_model_config\.txt: line 1: "):
-        read_config(Path(folder) / "tensorflow_serving" / "bad_model_config.txt")
