@@ -142,9 +142,9 @@ def serve_model(
 
     ``on_ready`` is called on the loop's thread when the server listens. ``workers``: how many processes share the
     addresses; each loads the model, which should therefore be a path or a function, and has its share of
-    ``memory_limit`` and ``model_memory``; ``on_ready`` is called in the first of them. Returns False when requests were still unfinished
-    after the drain timeout. Raises ListenError, what ``make_app`` raises, and SupervisorError when the workers cannot
-    start.
+    ``memory_limit`` and ``model_memory``; ``on_ready`` is called in the first of them. Returns False when requests were
+    still unfinished after the drain timeout. Raises ListenError, what ``make_app`` raises, and SupervisorError when the
+    workers cannot start.
     """
     if workers < 1:
         raise ValueError(f"workers is 1 or more, not {workers}")

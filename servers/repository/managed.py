@@ -97,16 +97,16 @@ class ManagedModel:
         """Requests that a version has in flight, and time.perf_counter() of its last answer (0: none yet)."""
         return self._publisher.activity(version.name, version.number)
 
-    async def wake(self, number: int) -> None:
-        """Load a version that is asleep, because somebody asks for it. Returns when it serves; otherwise its ``error``
-        says why it does not.
-        """
+    async def wake(self, number: int) -> str:
+        """Load a version that is asleep, because somebody asks for it; returns why it does not serve then, or ''."""
         async with self._step:
             version = self.versions.get(number)
             if version is not None and version.resting and number in self._unloading:
                 await asyncio.wait((self._unloading[number],))
             if version is not None and version.asleep and version.tried is not None:
                 await self._load(number, version.path, version.tried, Evict.ANY)
+            # Before anything else is done with it.
+            return "it has been unloaded" if version is None else "" if version.serves else version.error
 
     async def reconcile(self, *, force: bool = False) -> None:
         """Look at the disk, and load and unload what that asks for. ``force``: load what is wanted again, complete or

@@ -131,9 +131,7 @@ class Repository:
         keeper = self._keepers.get(name)
         if keeper is None:
             return f"model {name!r} is no longer configured"
-        await keeper.model.wake(number)
-        version = keeper.model.versions.get(number)
-        return "it has been unloaded" if version is None else "" if version.serves else version.error
+        return await keeper.model.wake(number)
 
     async def close(self) -> None:
         """Stop looking, and unload everything."""

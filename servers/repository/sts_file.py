@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
 from tensorwire.servers.repository.mistakes import Check, Mistakes, make_model, nearest, no_check, place_text
 from tensorwire.servers.repository.places import Place, json_places
 
@@ -133,7 +133,7 @@ def _model(row: dict[str, Any], check: Check) -> ModelConfig:
     if engine == "tensorflow":
         options |= {option: _session(row)[key] for key, (option, _) in _SESSION.items() if key in _session(row)}
     fields = {"name": row["name"], "path": _path(row["base_path"], engine), "engine": engine, "options": options}
-    return make_model(fields, check)
+    return make_model({**fields, "policy": VersionPolicy(latest=0)}, check)  # it serves every version that is there
 
 
 def _path(text: str, engine: str) -> str:
