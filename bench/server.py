@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.children import raise_descriptor_limit
 from bench.workload import FEATURES, floats
+from tensorwire.servers import pagelock
 from tensorwire.servers.app import App, serve_model
 from tensorwire.servers.engines.echo import EchoModel
 from tensorwire.servers.engines.function import FunctionModel
@@ -52,7 +53,10 @@ def main() -> None:
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the engine")
+    parser.add_argument("--pageable", action="store_true", help="a GPU's requests go into memory that is not locked")
     options = parser.parse_args()
+    if options.pageable:
+        pagelock._runtime = lambda: None
     raise_descriptor_limit()
     serve_model(
         _model(options.model),

@@ -125,6 +125,11 @@ class Raises(nn.Module):
         return x
 
 
+class Largest(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.max(x)
+
+
 class Allocates(nn.Module):
     """As many dimensions as the input has elements, each as large as their sum."""
 

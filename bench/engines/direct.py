@@ -1,4 +1,6 @@
-"""A framework called directly, as its own users do: ``python -m bench.engines.direct FRAMEWORK PATH SHAPE ANSWER``.
+"""A framework called directly, as its own users do.
+
+``python -m bench.engines.direct FRAMEWORK PATH SHAPE DEVICE ANSWER``
 
 With the framework's own settings, in a process of its own that does nothing else. What it answered first goes into
 the file ANSWER (.npz), in the model's order; then it takes turns.
@@ -18,8 +20,8 @@ from bench.workload import Array, floats
 Call = Callable[[Array], list[Any]]
 
 
-def tensorflow(path: str) -> Call:
-    """A frozen graph in a session, which is what they are made for."""
+def tensorflow(path: str, device: str) -> Call:
+    """A frozen graph in a session, which is what they are made for; on the device that TensorFlow chooses."""
     import tensorflow as tf
 
     graph_def = tf.compat.v1.GraphDef()
@@ -35,22 +37,29 @@ def tensorflow(path: str) -> Call:
     return lambda x: session.run(fetches, {feed: x})
 
 
-def onnx(path: str) -> Call:
+def onnx(path: str, device: str) -> Call:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    if device == "cpu":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    else:
+        onnxruntime.preload_dlls()
+        provider = ("CUDAExecutionProvider", {"device_id": device.partition(":")[2]})
+        session = onnxruntime.InferenceSession(path, providers=[provider])
+        if session.get_providers()[0] != provider[0]:
+            raise RuntimeError("this ONNX Runtime does not start CUDA")
     feed = session.get_inputs()[0].name
     return lambda x: session.run(None, {feed: x})
 
 
-def torch(path: str) -> Call:
+def torch(path: str, device: str) -> Call:
     import torch
 
-    module = torch.jit.load(path).eval()
+    module = torch.jit.load(path, device).eval()
 
     def call(x: Array) -> list[Any]:
         with torch.inference_mode():
-            return [module(torch.from_numpy(x)).numpy()]
+            return [module(torch.from_numpy(x).to(device)).cpu().numpy()]
 
     return call
 
@@ -58,9 +67,9 @@ def torch(path: str) -> Call:
 FRAMEWORKS = {"tensorflow": tensorflow, "onnx": onnx, "torch": torch}
 
 
-def main(framework: str, path: str, shape: str, answer: str) -> None:
+def main(framework: str, path: str, shape: str, device: str, answer: str) -> None:
     x = floats(tuple(map(int, shape.split(","))))
-    call = FRAMEWORKS[framework](path)
+    call = FRAMEWORKS[framework](path, device)
     np.savez(answer, *call(x))
     take_turns(lambda: call(x))
 

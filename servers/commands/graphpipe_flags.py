@@ -6,7 +6,9 @@ that over the default.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +24,10 @@ from tensorwire.servers.repository.download import fetch, is_url, plain_url
 if TYPE_CHECKING:
     from tensorwire.servers.app import App
 
-__all__ = ["Cache", "CacheDir", "Listen", "Verbose", "Version", "local_file", "prepare", "serve_file"]
+__all__ = ["Cache", "CacheDir", "Listen", "Verbose", "Version", "cache_wanted", "local_file", "prepare", "serve_file"]
+
+_TRUE = ("1", "t", "true", "y", "yes", "on")
+_FALSE = ("0", "f", "false", "n", "no", "off")
 
 _log = logging.getLogger("tensorwire.model")
 
@@ -42,13 +47,15 @@ Cache = Annotated[
     typer.Option(
         "--cache",
         "-c",
-        envvar="GP_CACHE",
-        help="Keep results row by row in --cache-dir, for models whose rows do not depend on each other.",
+        help="Keep results row by row in --cache-dir, for models whose rows do not depend on each other. "
+        "[env var: GP_CACHE]",
     ),
 ]
 CacheDir = Annotated[
     Path,
-    typer.Option("--cache-dir", "-d", metavar="FOLDER", help="Where models from URLs and --cache's results are kept."),
+    typer.Option(
+        "--cache-dir", "--dir", "-d", metavar="FOLDER", help="Where models from URLs and --cache's results are kept."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and a line for each request.")]
 Version = Annotated[
@@ -59,12 +66,17 @@ Version = Annotated[
 def local_file(text: str, cache_dir: Path) -> Path:
     """The file that a flag names: a path, or an http(s) URL whose file is fetched into ``cache_dir`` first.
 
-    Its SHA-256 is logged. Raises UserError for a path that does not exist, ModelError for a failed download.
+    A file's SHA-256 is logged, wherever it is from; a folder has none. Raises UserError for a path that does not exist,
+    ModelError for a failed download.
     """
     if not is_url(text):
         path = Path(text).expanduser()
         if not path.exists():
             raise UserError(f"no such file: {text}")
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            _log.info("%s: %s, SHA-256 %s", path, size_text(path.stat().st_size), digest)
         return path
     with _Meter() as meter:
         found = fetch(text, cache_dir.expanduser(), progress=meter.show)
@@ -72,6 +84,18 @@ def local_file(text: str, cache_dir: Path) -> Path:
     if found.how == "not checked":
         _log.warning("%s could not be reached: its kept copy is served", plain_url(text))
     return found.path
+
+
+def cache_wanted(flag: bool) -> bool:
+    """--cache, or GP_CACHE in its stead. What is neither true nor false counts as false, as in the original, and is
+    told; so it is to be called once logging is set up.
+    """
+    text = os.environ.get("GP_CACHE", "")
+    if flag or not text:
+        return flag
+    if text.lower() not in (*_TRUE, *_FALSE):
+        _log.warning("GP_CACHE is neither true nor false but %r: results are not kept", text)
+    return text.lower() in _TRUE
 
 
 def serve_file(path: Path, *, engine: str, options: Mapping[str, Any], listen: str, cache: Path | None) -> None:
@@ -87,9 +111,7 @@ def serve_file(path: Path, *, engine: str, options: Mapping[str, Any], listen: s
         print(banner(app), flush=True)
 
     folder = None if cache is None else cache.expanduser()
-    if not serve_model(
-        path, listen=listen, engine=engine, engine_options=options, on_ready=on_ready, cache_dir=folder
-    ):
+    if not serve_model(path, listen=listen, engine=engine, engine_options=options, on_ready=on_ready, cache_dir=folder):
         raise typer.Exit(1)
 
 

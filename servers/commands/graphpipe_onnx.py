@@ -17,6 +17,7 @@ from tensorwire.servers.commands.graphpipe_flags import (
     Listen,
     Verbose,
     Version,
+    cache_wanted,
     local_file,
     prepare,
     serve_file,
@@ -52,15 +53,29 @@ def serve_onnx(
     ] = None,
     init_net: Annotated[
         str | None,
-        typer.Option(envvar="GP_INIT_NET", metavar="FILE|URL", help="Caffe2's init net; with --predict-net."),
+        typer.Option(
+            "--init-net",
+            "--init_net",
+            envvar="GP_INIT_NET",
+            metavar="FILE|URL",
+            help="Caffe2's init net; with --predict-net.",
+        ),
     ] = None,
     predict_net: Annotated[
         str | None,
-        typer.Option(envvar="GP_PREDICT_NET", metavar="FILE|URL", help="Caffe2's predict net; with --init-net."),
+        typer.Option(
+            "--predict-net",
+            "--predict_net",
+            envvar="GP_PREDICT_NET",
+            metavar="FILE|URL",
+            help="Caffe2's predict net; with --init-net.",
+        ),
     ] = None,
     value_inputs: Annotated[
         str | None,
         typer.Option(
+            "--value-inputs",
+            "--value_inputs",
             envvar="GP_VALUE_INPUTS",
             metavar="FILE|URL",
             help='Types and shapes of the inputs, as JSON: {"data": [1, [1, 3, 227, 227]]}. An ONNX model has its own; '
@@ -69,10 +84,18 @@ def serve_onnx(
     ] = None,
     engine_count: Annotated[
         int,
-        typer.Option(envvar="GP_ENGINE_COUNT", min=1, max=32, metavar="N", help="Requests that run at once."),
+        typer.Option(
+            "--engine-count",
+            "--engine_count",
+            envvar="GP_ENGINE_COUNT",
+            min=1,
+            max=32,
+            metavar="N",
+            help="Requests that run at once.",
+        ),
     ] = 1,
     disable_cuda: Annotated[
-        bool, typer.Option("--disable-cuda", help="Run on the CPU even where CUDA would start.")
+        bool, typer.Option("--disable-cuda", "--disable_cuda", help="Run on the CPU even where CUDA would start.")
     ] = False,
     profile: Annotated[
         str | None, typer.Option(metavar="PREFIX", help="Write ONNX Runtime's profile to a file of this prefix.")
@@ -89,6 +112,7 @@ def serve_onnx(
     if (init_net is None) != (predict_net is None):
         raise UserError("--init-net and --predict-net are a pair: the weights and the net")
     prepare(listen, verbose)
+    keep = cache_wanted(cache)
     options: dict[str, Any] = {"concurrency": engine_count, "device": "cpu" if disable_cuda else "auto"}
     if profile is not None:
         options["profile"] = profile
@@ -98,7 +122,7 @@ def serve_onnx(
         options["init_net"] = str(local_file(init_net, cache_dir))
     path = local_file(str(model or predict_net), cache_dir)
     engine = "onnx" if model else "caffe2"
-    serve_file(path, engine=engine, options=options, listen=listen, cache=cache_dir if cache else None)
+    serve_file(path, engine=engine, options=options, listen=listen, cache=cache_dir if keep else None)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from tensorwire.servers.commands.graphpipe_flags import (
     Listen,
     Verbose,
     Version,
+    cache_wanted,
     local_file,
     prepare,
     serve_file,
@@ -77,9 +78,10 @@ def serve(
     if not model:
         raise UserError("--model or GP_MODEL must say which model to serve")
     prepare(listen, verbose)
+    keep = cache_wanted(cache)
     options = {name: value for name, value in (("inputs", inputs), ("outputs", outputs)) if value}
     path = local_file(model, cache_dir)
-    serve_file(path, engine="tensorflow", options=options, listen=listen, cache=cache_dir if cache else None)
+    serve_file(path, engine="tensorflow", options=options, listen=listen, cache=cache_dir if keep else None)
 
 
 def main(args: Sequence[str] | None = None) -> int:

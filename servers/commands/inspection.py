@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
-from tensorwire import TensorSpec
+from tensorwire import DecodeError, Metadata, RemoteError, TensorSpec
 from tensorwire.servers.commands.model_options import (
     AllowPickle,
     CustomOps,
+    Device,
     EngineName,
     EngineOption,
     Inputs,
     Outputs,
+    Threads,
     engine_options,
 )
-from tensorwire.servers.commands.values import connect, dtype_text, shape_text, shown, size_text
+from tensorwire.servers.commands.values import UserError, connect, dtype_text, shape_text, shown, size_text
 from tensorwire.servers.model import Model
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ EXAMPLES = """Examples:
     tensorwire inspect model.onnx
 
     tensorwire inspect saved_model/
+
+    tensorwire inspect net.pt2 --device cuda:0
 
     tensorwire inspect graph.pb --outputs policy,value
 
@@ -44,9 +49,12 @@ def inspect(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="PATH|URL|MODULE:NAME", help="A model, a server that runs one, or a function or class of Python."
+            metavar="PATH|URL|MODULE:NAME",
+            help="A model, a folder of versions of one, a server that runs one, or a function or class of Python.",
         ),
     ],
+    threads: Threads = None,
+    device: Device = None,
     engine: EngineName = None,
     option: EngineOption = None,
     inputs: Inputs = None,
@@ -59,20 +67,60 @@ def inspect(
 
     console = Console(highlight=False)
     if target.startswith(_SCHEMES):
-        with connect(target) as client:
-            metadata = client.metadata()
+        metadata = _asked(target)
         about = {"model": metadata.name, "version": metadata.version, "description": metadata.description}
         _print_facts(console, about | {"server": metadata.server})
         _print_specs(console, metadata.inputs, metadata.outputs)
         return
     options = engine_options(
-        option, inputs=inputs, outputs=outputs, custom_ops=custom_op_path, allow_pickle=allow_pickle
+        option,
+        threads=threads,
+        device=device,
+        inputs=inputs,
+        outputs=outputs,
+        custom_ops=custom_op_path,
+        allow_pickle=allow_pickle,
     )
-    model = _load(Path(target), engine, options)
+    path, versions = _newest(Path(target))
+    model = _load(path, engine, options)
+    if versions:
+        model.version = str(versions[-1])
     try:
-        _print_model(console, Path(target), model)
+        _print_model(console, path, model, versions)
     finally:
         model.close()
+
+
+def _asked(url: str) -> Metadata:
+    """What a server says of its model. Raises UserError where there is another kind of server, and TensorwireError."""
+    try:
+        with connect(url) as client:
+            return client.metadata()
+    except (DecodeError, RemoteError) as error:
+        file = PurePosixPath(urlsplit(url).path)
+        other = isinstance(error, DecodeError) or error.message.startswith("<") or file.suffix
+        if url.startswith("unix:") or not other:
+            raise
+        reason = f"answered with status {error.status}" if isinstance(error, RemoteError) else "answered otherwise"
+        raise UserError(
+            f"{url} is no tensorwire or GraphPipe server: it {reason}. A model's file is looked into once it is here: "
+            f"curl -LO {url} && tensorwire inspect {file.name or 'FILE'}"
+        ) from None
+
+
+def _newest(path: Path) -> tuple[Path, list[int]]:
+    """The model to show, and the numbers of the versions when the path is a folder of them, as `serve` takes one: then
+    it is the newest. Raises ModelError for a version without a model.
+    """
+    from tensorwire.servers.engines.registry import is_model
+    from tensorwire.servers.repository.layout import model_file, numbered
+
+    if not path.is_dir() or is_model(path):
+        return path, []
+    found = dict(sorted(numbered(path).items()))
+    if not found:
+        return path, []
+    return model_file(list(found.values())[-1], is_model), list(found)
 
 
 def _load(path: Path, engine: str | None, options: Mapping[str, Any]) -> Model:
@@ -81,14 +129,16 @@ def _load(path: Path, engine: str | None, options: Mapping[str, Any]) -> Model:
     return load_model(path, engine=engine, options=options)
 
 
-def _print_model(console: Console, path: Path, model: Model) -> None:
+def _print_model(console: Console, path: Path, model: Model, versions: Sequence[int]) -> None:
     from rich.text import Text
 
     about = {
         "model": model.name,
         "version": model.version,
+        "versions": ", ".join(map(str, versions)) + ": the newest is shown" if versions else "",
         "description": model.description,
         "engine": model.engine,
+        "device": model.device if model.device != "cpu" else "",
     }
     size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file())
     _print_facts(console, about | dict(model.facts) | {"size": size_text(size) if path.exists() else ""})

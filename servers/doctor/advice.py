@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from tensorwire.servers.doctor.floors import Copy, Trip
 
 __all__ = ["advise"]
 
+_ONEDNN: Final = "TF_ENABLE_ONEDNN_OPTS"
 _LEAST_FILES: Final = 4096
 _LEAST_BACKLOG: Final = 1024
 _LEAST_BUFFER: Final = 4 << 20  # bytes, Linux' own limit for TCP where memory is not scarce
@@ -61,8 +63,10 @@ def _frameworks(host: Host) -> list[str]:
     if cpu and not gpu and not host.providers:
         found.append("onnxruntime is installed, but cannot be imported: pip install --force-reinstall onnxruntime")
     for name, note in host.notes.items():
-        if "switched off" in note:
-            found.append(f"{name}: {note}; unset it for faster models on this processor")
+        if "oneDNN off" in note:
+            asked = os.environ.get(_ONEDNN)
+            remedy = f"unset {_ONEDNN}={asked}" if asked else f"{_ONEDNN}=1 switches it on where the build has it"
+            found.append(f"{name}: {note}, which is slower on most processors; {remedy}")
     return found
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Host", "look"]
+__all__ = ["Host", "look", "tensorflow_build"]
 
 _FRAMEWORKS: Final = ("onnxruntime", "onnxruntime-gpu", "tensorflow", "tensorflow-cpu", "torch")
 _LIBRARIES: Final = ("tensorwire", "numpy", "uvloop", "httptools")
 _BUFFERS: Final = ("net/core/rmem_max", "net/core/wmem_max", "net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem")
+
+_TENSORFLOW: Final = "from tensorwire.servers.engines.tf.runtime import main; main()"
+_PATIENCE: Final = 60.0  # seconds
 
 
 class Host:
@@ -59,12 +65,9 @@ class Host:
         return found
 
     def _note(self, name: str) -> str:
-        """What a version says of its build, without an import that would take seconds."""
+        """What a version says of its build, without an import."""
         number = self.versions[name] or ""
         x86 = platform.machine() in ("x86_64", "AMD64")
-        if name.startswith("tensorflow") and number:
-            off = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0"
-            return "oneDNN switched off by TF_ENABLE_ONEDNN_OPTS=0" if off else "oneDNN on" if x86 else ""
         if name == "torch" and number:
             build = number.partition("+")[2]
             device = "CPU only" if build == "cpu" else f"CUDA {build[2:]}" if build.startswith("cu") else ""
@@ -73,8 +76,29 @@ class Host:
 
 
 def look() -> Host:
-    """Look at the host; takes as long as importing ONNX Runtime, when that is installed."""
-    return Host()
+    """Look at the host; takes as long as importing ONNX Runtime and TensorFlow, those of them that are installed."""
+    found = Host()
+    for name in _FRAMEWORKS:
+        if name.startswith("tensorflow") and found.versions[name]:
+            found.notes[name] = tensorflow_build()
+    return found
+
+
+def tensorflow_build() -> str:
+    """'CPU build, oneDNN on', as the engine says it; from a process of its own, which has no GPU."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _TENSORFLOW],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"takes over {_PATIENCE:g} s to import"
+    found = re.fullmatch(r"TensorFlow \S+ \((.*)\)", done.stdout.strip())
+    return found[1] if found else "cannot be imported"
 
 
 def _version(name: str) -> str | None:

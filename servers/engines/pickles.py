@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tensorwire.servers.engines.xgboost_file import document_version, is_old, old_version
+
 __all__ = ["Notes", "read_notes"]
 
 _LOOKED_AT = 8 << 20  # bytes, unpacked
+_HEAD = 1024
 _MOST_NAMES = 8
 _NAME = re.compile(r"[\w.]{1,200}")  # what others wrote is printed only when it looks like one
 _PLUMBING = ("copy_reg._reconstructor", "copyreg._reconstructor", "__builtin__.object", "builtins.object")
@@ -32,10 +35,13 @@ _UNPACKERS: tuple[tuple[bytes, Callable[[], Any]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """``names``: the first classes and functions that reading would import; ``sklearn``: the version that wrote it."""
+    """``names``: the first classes and functions that reading would import; ``sklearn``: the version that wrote it;
+    ``xgboost``: the one that wrote a booster in it, as 'version 2.1.0'.
+    """
 
     names: tuple[str, ...] = ()
     sklearn: str = ""
+    xgboost: str = ""
 
 
 def read_notes(path: Path) -> Notes:
@@ -52,7 +58,8 @@ def read_notes(path: Path) -> Notes:
         names[name] = None
         if len(names) == _MOST_NAMES:
             break
-    return Notes(tuple(names), found[1].decode() if found else "")
+    xgboost = _xgboost(data) if any(name.startswith("xgboost.") for name in names) else ""
+    return Notes(tuple(names), found[1].decode() if found else "", xgboost)
 
 
 def _unpacked(path: Path) -> bytes:
@@ -63,6 +70,24 @@ def _unpacked(path: Path) -> bytes:
             unpacked: bytes = make().decompress(data, _LOOKED_AT)
             return unpacked
     return data
+
+
+def _xgboost(data: bytes) -> str:
+    """Who wrote the booster in a pickle; empty where it cannot be told. Old pickles have its bytes as text."""
+    if version := document_version(data):
+        return f"version {version}"
+    try:
+        for _, found, _ in pickletools.genops(io.BytesIO(data)):
+            argument = found.encode("latin-1", "replace") if isinstance(found, str) else found
+            if not isinstance(argument, bytes | bytearray):
+                continue
+            if is_old(head := bytes(argument[:_HEAD])):
+                return old_version(head)
+            if version := document_version(bytes(argument)):
+                return f"version {version}"
+    except Exception:
+        return ""
+    return ""
 
 
 def _names(data: bytes) -> Iterator[str]:

@@ -72,7 +72,7 @@ def _model(path: Path, thing: Any, given: Options, notes: Notes) -> Model:
     if home == "xgboost.Booster":
         from tensorwire.servers.engines import xgb
 
-        return xgb.make_model(path, thing, given)
+        return xgb.make_model(path, thing, given, notes.xgboost.removeprefix("version "))
     if home == "lightgbm.Booster":
         from tensorwire.servers.engines import lgbm
 
@@ -149,7 +149,7 @@ def _failure(path: Path, error: BaseException, notes: Notes) -> str:
     if any(name.startswith("xgboost.") for name in notes.names) and "Check failed" in reason:
         from tensorwire.servers.engines import xgb
 
-        return f"{path}: a pickle of {notes.names[0]}, in {xgb.old_format()}"
+        return f"{path}: a pickle of {notes.names[0]}, in {xgb.old_format(notes.xgboost)}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{path}: needs the module {error.name!r}, which is not installed"
     return f"{path}: {_about(notes)} that cannot be used: {reason}"
@@ -158,6 +158,8 @@ def _failure(path: Path, error: BaseException, notes: Notes) -> str:
 def _about(notes: Notes) -> str:
     """'a pickle of sklearn.pipeline.Pipeline, written by scikit-learn 1.5.0'."""
     text = f"a pickle of {notes.names[0]}" if notes.names else "a model"
+    if notes.xgboost:
+        return f"{text}, written by XGBoost, {notes.xgboost}"
     return f"{text}, written by scikit-learn {notes.sklearn}" if notes.sklearn else text
 
 

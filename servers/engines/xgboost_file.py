@@ -16,12 +16,13 @@ import numpy as np
 
 from tensorwire.servers.engines.ubjson import parse
 
-__all__ = ["OLD_FORMAT", "check", "is_model", "is_old", "old_version"]
+__all__ = ["OLD_FORMAT", "check", "document_version", "is_model", "is_old", "old_version"]
 
 OLD_FORMAT = "XGBoost's old binary format"
 
 _JSON = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
 _UBJ = re.compile(rb"\{[UiIlL].{0,8}?(learner|version)", re.S)
+_WROTE = re.compile(rb'version(?:"\s*:\s*\[(\d+),(\d+),(\d+)\]|\[#L\x00{7}\x03i(.)i(.)i(.))', re.S)
 _BOOSTER = re.compile(rb"\x00(gbtree|gblinear|dart)")
 _PARAMETERS = struct.Struct("<fIiiiII")  # base score, features, classes, two flags, major and minor version
 _PER_NODE = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
@@ -41,6 +42,15 @@ def old_version(head: bytes) -> str:
     """Who wrote a file of the old format: 'a version before 1.0', or 'version 1.7'."""
     *_, major, minor = _PARAMETERS.unpack_from(head, 4 if head.startswith(b"binf") else 0)
     return f"version {major}.{minor}" if 0 < major < 100 and minor < 1000 else "a version before 1.0"
+
+
+def document_version(data: bytes) -> str:
+    """The version, as '2.1.0', in bytes that have a JSON or UBJSON document somewhere; empty where there is none."""
+    found = _WROTE.search(data)
+    if found is None:
+        return ""
+    digits, numbers = found.groups()[:3], found.groups()[3:]
+    return ".".join(str(int(part)) for part in digits) if digits[0] else ".".join(str(part[0]) for part in numbers)
 
 
 def check(data: bytes) -> str:

@@ -32,7 +32,8 @@ class Served:
         self.model = model
         self.tally = Tally()
         self.mirror: Mirror | None = None
-        self._pages = PageLock(model.device)
+        # A model in a process of its own copies requests into memory that it shares: CUDA is there, not here.
+        self._pages = PageLock(model.device if model.memory is None else "cpu")
         self._checks = {name: Check(signature, exact=model.exact) for name, signature in model.signatures.items()}
         self._default = self._checks[model.default_signature]
         self.workers = (

@@ -115,6 +115,7 @@ ALLOWED: dict[str, set[str]] = {
         "_memory",
         "_messages",
         "servers.model",
+        "servers.engines.no_rows",
         "servers.engines.options",
         "lazy servers.engines.nets.inputs",
     },

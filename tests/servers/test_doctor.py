@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from importlib.metadata import version
@@ -11,7 +12,7 @@ import pytest
 
 from tensorwire.servers.cli import main
 from tensorwire.servers.doctor.advice import advise
-from tensorwire.servers.doctor.builds import Host
+from tensorwire.servers.doctor.builds import Host, tensorflow_build
 from tensorwire.servers.doctor.floors import Copy, Trip
 
 SHORT = ["--seconds", "0.01"]
@@ -84,7 +85,7 @@ def test_nothing_is_off(host: Host) -> None:
         ("versions", {"uvloop": "1", "onnxruntime": "1", "onnxruntime-gpu": "1"}, "both installed"),
         ("versions", {"uvloop": "1", "onnxruntime": None, "onnxruntime-gpu": "1"}, "finds no CUDA"),
         ("versions", {"uvloop": "1", "onnxruntime": "1", "onnxruntime-gpu": None}, "cannot be imported"),
-        ("notes", {"tensorflow": "oneDNN switched off by TF_ENABLE_ONEDNN_OPTS=0"}, "unset it"),
+        ("notes", {"tensorflow": "CPU build, oneDNN off"}, "TF_ENABLE_ONEDNN_OPTS=1 switches it on"),
         ("buffers", {"net/ipv4/tcp_wmem": "4096 16384 65536"}, "net.ipv4.tcp_wmem ends at 65,536 bytes"),
         ("open_files", 256, "only 256 files"),
         ("backlog", 128, "cut off at 128"),
@@ -106,12 +107,33 @@ def test_slow_figures_are_pointed_out(host: Host) -> None:
     assert "echo reaches 30%" in found[1]
 
 
+def test_a_switch_that_is_set_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "false")
+    host.notes = {"tensorflow": "CPU build, oneDNN off"}
+    assert "unset TF_ENABLE_ONEDNN_OPTS=false" in advise(host)[0]
+
+
 def test_what_versions_tell(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    host.versions |= {"torch": "2.9.0+cpu", "tensorflow": "2.20.0"}
+    host.versions["torch"] = "2.9.0+cpu"
     assert host._note("torch") == "CPU only, oneDNN built in"
-    assert host._note("tensorflow") == "oneDNN on"
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert "switched off" in host._note("tensorflow")
     host.versions["torch"] = "2.9.0+cu128"
     assert host._note("torch") == "CUDA 128, oneDNN built in"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("setting", "state"), [("False", "off"), ("true", "on")])
+def test_what_tensorflow_says_of_itself_is_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, setting: str, state: str
+) -> None:
+    """TensorFlow takes words too, in any case; each setting is read by a process of its own."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is asked")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", setting)
+    assert tensorflow_build().endswith(f" build, oneDNN {state}")
+
+
+def test_a_tensorflow_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('broken')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert tensorflow_build() == "cannot be imported"

@@ -96,7 +96,7 @@ SERVED = {
     ),
 }
 OLD = "written by scikit-learn 0.19.1, which"
-BINARY = "XGBoost's old binary format"
+BINARY = "XGBoost's old binary format, written by a version before 1.0, which XGBoost"
 PICKLE = {"allow_pickle": True}
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "graphpipe/caffe2": ("onnx", {}, "its weights are missing: no init_net beside it"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.server
 import json
 import signal
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from processes import Start, first_line
 pytest.importorskip("onnxruntime", reason="these models run on onnxruntime")
 pytest.importorskip("onnx", reason="these models are made with onnx")
 
+from caffe2_nets import operator, predict_net, write
 from onnx_models import ELEMENT, save, tensor
 
 from tensorwire import Client, remote
@@ -187,3 +192,72 @@ def test_the_metadata_is_what_the_file_says(start: Start, tmp_path: Path) -> Non
         assert client.infer({"data_0": np.ones((1, 3, 8, 8), np.float32)})["y"].tolist() == [[[[1]], [[1]], [[1]]]]
     server.terminate()
     assert server.wait(20) == 0
+
+
+def test_flags_may_be_spelled_as_the_original_did(served: list[tuple[Path, dict[str, Any]]], tmp_path: Path) -> None:
+    for name in ("init.pb", "predict.pb", "inputs.json"):
+        (tmp_path / name).touch()
+    flags = {"init_net": "init.pb", "predict_net": "predict.pb", "value_inputs": "inputs.json"}
+    named = [word for flag, name in flags.items() for word in (f"--{flag}", str(tmp_path / name))]
+    common = ["--cache", "--disable_cuda", "--engine_count", "3", "--dir", str(tmp_path / "kept")]
+    assert main([*named, *common]) == 0
+    (underscores,) = served
+    assert main([word.replace("_", "-") if word.startswith("--") else word for word in [*named, *common]]) == 0
+    for options in (underscores[1], served[1][1]):
+        options.pop("on_ready")
+    assert served[1] == underscores
+    path, options = underscores
+    assert path == tmp_path / "predict.pb"
+    assert options["cache_dir"] == tmp_path / "kept"
+    assert options["engine_options"] == {
+        "concurrency": 3,
+        "device": "cpu",
+        "init_net": str(tmp_path / "init.pb"),
+        "value_inputs": str(tmp_path / "inputs.json"),
+    }
+
+
+@pytest.mark.parametrize(("text", "kept"), [("true", True), ("1", True), ("0", False), ("foo", False)])
+def test_the_cache_by_its_variable(
+    served: list[tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, text: str, kept: bool
+) -> None:
+    monkeypatch.setenv("GP_CACHE", text)
+    assert main(["-m", str(DIGITS)]) == 0
+    assert (served[0][1]["cache_dir"] is not None) == kept
+
+
+def test_a_caffe2_pair_is_served_by_variables_from_urls(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, net and inputs come by http and are kept, and so are rows, which the original client asks for."""
+    pytest.importorskip("google.protobuf", reason="reads the nets")
+    site = tmp_path / "site"
+    rng = np.random.default_rng(1)
+    weight, bias = rng.standard_normal((4, 6)).astype(np.float32), rng.standard_normal(4).astype(np.float32)
+    operators = [operator("FC", ["data", "w", "b"], ["fc"]), operator("Softmax", ["fc"], ["prob"])]
+    write(site, predict_net(operators, ["data", "w", "b"], ["prob"]), {"w": weight, "b": bias})
+    described(site, data=[1, [0, 6]])
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("GP_INIT_NET", f"{url}/init_net.pb")
+        monkeypatch.setenv("GP_PREDICT_NET", f"{url}/predict_net.pb")
+        monkeypatch.setenv("GP_VALUE_INPUTS", f"{url}/value_inputs.json")
+        monkeypatch.setenv("GP_CACHE", "true")
+        process = start("-c", RUN, "--listen", "127.0.0.1:0", "--cache-dir", str(tmp_path / "kept"))
+        address = first_line(process).split()[2]
+        server.shutdown()
+    x = rng.standard_normal((5, 6)).astype(np.float32)
+    scores = x @ weight.T + bias
+    expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    for _ in range(2):
+        np.testing.assert_allclose(remote.execute(address, x), expected, rtol=1e-4)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 0, told
+    for name in ("init_net.pb", "predict_net.pb", "value_inputs.json"):
+        digest = hashlib.sha256((site / name).read_bytes()).hexdigest()
+        assert f"{url}/{name}: downloaded" in told and digest in told
+    assert (tmp_path / "kept/tensorwire-rows/data.mdb").stat().st_size

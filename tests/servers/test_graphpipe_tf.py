@@ -77,13 +77,39 @@ def test_variables_stand_in_for_flags_which_win(
         {"inputs": "a", "outputs": "b"},
         Path("~/.graphpipe"),
     )
-    monkeypatch.setenv("GP_CACHE", "0")
+    monkeypatch.setenv("GP_CACHE", "F")
     assert graphpipe_tf.main(["-m", str(tmp_path / "two.pb"), "-o", "c"]) == 0
     assert (served["path"], served["options"], served["cache"]) == (
         tmp_path / "two.pb",
         {"inputs": "a", "outputs": "c"},
         None,
     )
+
+
+def test_a_variable_that_is_no_truth_value_is_told_and_ignored(
+    served: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "m.pb").write_bytes(b"graph")
+    monkeypatch.setenv("GP_CACHE", "foo")
+    for flags, cache in (([], None), (["--cache", "--dir", str(tmp_path)], tmp_path)):
+        caplog.clear()
+        assert graphpipe_tf.main(["-m", str(tmp_path / "m.pb"), *flags]) == 0
+        assert served["cache"] == cache
+        told = "GP_CACHE is neither true nor false but 'foo': results are not kept" in caplog.text
+        assert told == (cache is None)
+
+
+def test_the_digest_of_a_local_file_is_told(
+    served: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "m.pb").write_bytes(b"graph")
+    with caplog.at_level(logging.INFO):
+        assert graphpipe_tf.main(["-m", str(tmp_path / "m.pb")]) == 0
+        digest = hashlib.sha256(b"graph").hexdigest()
+        assert caplog.messages == [f"{tmp_path}/m.pb: 5 bytes, SHA-256 {digest}"]
+        caplog.clear()
+        assert graphpipe_tf.main(["-m", str(tmp_path)]) == 0  # a SavedModel's folder
+        assert caplog.messages == []
 
 
 def test_mistakes_are_one_line(served: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -114,6 +114,18 @@ def test_a_refusal_is_logged_and_the_model_served_all_the_same(
     service.close()
 
 
+def test_a_model_in_a_process_of_its_own_needs_none_here(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    class Elsewhere(OnDevice):
+        @property
+        def memory(self) -> int:
+            return 0
+
+    service = Service([Elsewhere("cuda:0")])
+    assert runtime.devices == [] and runtime.count == 0
+    assert not [record for record in caplog.records if record.name == "tensorwire.pagelock"]
+    service.close()
+
+
 def test_without_a_runtime_it_says_so(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pagelock, "_MAPS", Path("/nonexistent"))
     lock = PageLock("cuda:0")

@@ -19,6 +19,7 @@ from torch_models import (
     ConvNet,
     Dict,
     Identity,
+    Largest,
     Named,
     Raises,
     Recurrent,
@@ -219,6 +220,19 @@ def test_errors_over_the_wire(tmp_path: Path) -> None:
             client.infer({"x": x, "y": x})
         assert client.infer({"x": x[:0]})["output"].shape == (0,)
         assert np.isnan(client.infer({"x": np.float32([np.nan])})["output"]).all()
+
+
+@pytest.mark.parametrize("how", ["script", "class"])
+def test_a_failure_at_no_rows_says_that_there_are_none(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "m.pt"
+    if how == "script":
+        script(Largest(), path)
+    else:
+        torch.save(Largest(), path)
+    model = ENGINE.load(path, options={"allow_pickle": True})
+    assert model.run("", {"x": np.ones((2, 3), np.float32)}, ())["output"] == 1
+    with pytest.raises(Exception, match=r"max\(\).* \(the request has 0 rows\)"):
+        model.run("", {"x": np.ones((0, 3), np.float32)}, ())
 
 
 def test_results_that_are_not_as_declared_and_memory_that_is_not_there(tmp_path: Path) -> None:

@@ -308,6 +308,20 @@ def test_what_the_graph_cannot_take_is_a_bad_request_on_one_line(tmp_path: Path)
     assert call(model, **{"a:0": X, "b:0": X.T})["y:0"].shape == (2, 2)
 
 
+def test_a_failure_at_no_rows_says_that_there_are_none(tmp_path: Path) -> None:
+    def build(tf: Any) -> None:
+        tf.reshape(tf.placeholder(tf.float32, [None, 3], name="x"), [-1, 2], name="pairs")
+        tf.reshape(tf.placeholder(tf.float32, [None, 3], name="z"), [2, 3], name="two")
+
+    model = load(save_graph(tmp_path / "m.pb", build))
+    for rows in (0, 1):
+        with pytest.raises(RequestError) as caught:
+            call(model, **{"x:0": X, "z:0": X[:rows]})
+        assert caught.value.code == 400
+        assert caught.value.message.startswith("Input to reshape is a tensor with")
+        assert caught.value.message.endswith(" (the request has 0 rows)") == (rows == 0)
+
+
 @pytest.mark.parametrize("x", [X[0], X[:, :2], X[None], X.astype(np.float64), np.zeros((), np.float32)])
 def test_what_was_not_declared_never_reaches_tensorflow(graph: Path, x: Any) -> None:
     """Some operations end the process over a tensor of another rank than they were built for."""

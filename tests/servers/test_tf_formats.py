@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tf_models as models
+from processes import Start, first_line
 from tf_models import call, load, save_graph, saved
 
+import tensorwire as tw
 from tensorwire import TensorSpec
 from tensorwire.servers.engines.registry import find_engine
 from tensorwire.servers.engines.tf.engine import ENGINE
@@ -163,6 +165,34 @@ def test_tflite_with_signatures_and_any_number_of_rows(tmp_path: Path) -> None:
         call(model, "double", x=X)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["with signatures", "without"])
+def test_tflite_without_rows_is_a_bad_request_and_the_server_goes_on(start: Start, tmp_path: Path, named: bool) -> None:
+    """A convolution of nothing ends the process, so the server has one of its own."""
+    tf = models.tensorflow()
+    image = tf.TensorSpec([None, 8, 8, 3], tf.float32, "image")
+    kernel = np.ones((3, 3, 3, 4), np.float32)
+    convolve = tf.function(lambda image: {"y": tf.nn.conv2d(image, kernel, 1, "VALID")}, input_signature=[image])
+    path = tmp_path / "m.tflite"
+    tflite(path, serving_default=convolve) if named else tflite(path, convolve)
+    assert load(path)._named is named
+    server = start("-m", "tensorwire", "serve", str(path), "--listen", "127.0.0.1:0", "--no-access-log")
+    with tw.Client(first_line(server).split()[2]) as client:
+        name = client.metadata().inputs[0].name
+        for _ in range(2):
+            for shape in ((0, 8, 8, 3), (0, 8, 8, 3), (1, 8, 8, 3), (5, 8, 8, 3)):
+                x = np.ones(shape, np.float32)
+                if shape[0]:
+                    (y,) = client.infer({name: x}).values()
+                    assert y.shape == (shape[0], 6, 6, 4) and (y == 27).all()
+                    continue
+                with pytest.raises(tw.RemoteError, match=r"shape \[0, 8, 8, 3\] has 0 rows; TFLite models") as caught:
+                    client.infer({name: x})
+                assert caught.value.code == 400
+    model = load(path)
+    with pytest.raises(RequestError, match=r"shape \[1, 0, 8, 3\] has 0 values"):
+        call(model, **{name: np.ones((1, 0, 8, 3), np.float32)})
+
+
 def test_tflite_files_that_cannot_be_served(tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(b"")
@@ -219,11 +249,11 @@ def test_saved_models_that_cannot_be_served(tmp_path: Path) -> None:
     (path / "variables/variables.index").rename(path / "kept")
     assert "its variables are missing: no file" in failure(path)
     (path / "kept").rename(path / "variables/variables.index")
-    content = path / "variables/variables.data-00000-of-00001"
-    whole = content.read_bytes()
-    content.unlink()
+    index = path / "variables/variables.index"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-1])
     assert f"TensorFlow {tf.__version__} cannot load it (written by {tf.__version__})" in failure(path)
-    content.write_bytes(whole)
+    index.write_bytes(whole)
     for broken in (b"", data[:-5], b"hello world\n"):
         proto.write_bytes(broken)
         assert "saved_model.pb is no SavedModel, or cut short" in failure(path)
@@ -267,7 +297,7 @@ except ModelError as error:
 """
 
 
-@pytest.mark.parametrize("onednn", ["1", "0"])
+@pytest.mark.parametrize("onednn", ["1", "0", "False"])
 def test_channels_first_runs_with_onednn_alone(tmp_path: Path, onednn: str) -> None:
     """In a process of its own, since TensorFlow reads the switch once."""
     import os

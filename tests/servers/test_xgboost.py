@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import xgboost
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines import registry, ubjson
+from tensorwire.servers.engines.pickles import read_notes
 from tensorwire.servers.engines.xgb import ENGINE
 from tensorwire.servers.model import Model, ModelError, RequestError
 
@@ -202,11 +204,43 @@ def test_a_pickled_booster_and_a_pickled_wrapper(tmp_path: Path) -> None:
     for name, thing in (("booster", classifier.get_booster()), ("wrapper", classifier)):
         path = tmp_path / f"{name}.pkl"
         path.write_bytes(pickle.dumps(thing))
-        with pytest.raises(ModelError, match=r"a pickle of xgboost\..*: reading it runs any code"):
+        about = rf"a pickle of xgboost\..*, written by XGBoost, version {xgboost.__version__}: reading it runs any code"
+        with pytest.raises(ModelError, match=about):
             load(path)
         found = run(load(path, allow_pickle=True), X, "predict", "predict_proba")
         np.testing.assert_array_equal(found["predict"], classifier.predict(X))
         np.testing.assert_array_equal(found["predict_proba"], classifier.predict_proba(X))
+
+
+class Reduced:
+    """Pickled as a booster of XGBoost is; its bytes are not read."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __reduce__(self) -> Any:
+        return xgboost.Booster, (None, None, self.content)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_who_wrote_a_pickled_booster_is_told_without_reading_it(
+    tmp_path: Path, protocol: int, compressed: bool
+) -> None:
+    cases = {
+        "a version before 1.0": old(0, 0),
+        "version 1.7": old(1, 7),
+        "version 1.3.3": b'{"Config":{"version":[1,3,3]}}',
+        "version 2.1.4": b"{L\x07version[#L" + b"\0" * 7 + b"\x03i\x02i\x01i\x04}",
+        "": b"something else",
+    }
+    for who, content in cases.items():
+        path = tmp_path / "m.pkl"
+        data = pickle.dumps(Reduced(bytearray(content)), protocol)
+        path.write_bytes(zlib.compress(data) if compressed else data)
+        notes = read_notes(path)
+        assert notes.names[0] == "xgboost.core.Booster"
+        assert notes.xgboost == who
 
 
 def old(major: int, minor: int, start: bytes = b"") -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tensorwire._copies import count_received
+from tensorwire.servers.engines.no_rows import no_rows
 from tensorwire.servers.engines.ort.binding import Binder
 from tensorwire.servers.engines.ort.errors import plain
 from tensorwire.servers.engines.ort.facts import OnnxFile
@@ -107,9 +108,9 @@ class OrtModel(Model):
                     feeds = {name: text_in(name, x) if name in self._text_in else x for name, x in feeds.items()}
                 found = dict(zip(outputs, session.run(outputs, feeds), strict=True))
         except self._invalid as error:
-            raise RequestError(400, plain(str(error))) from None
+            raise RequestError(400, plain(str(error)) + no_rows(inputs)) from None
         except self._failures as error:
-            raise RuntimeError(plain(str(error))) from error
+            raise RuntimeError(plain(str(error)) + no_rows(inputs)) from error
         for name, convert in self._convert.items():
             if name in found:
                 found[name] = convert(found[name])

@@ -8,11 +8,21 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from tensorwire.servers.engines.no_rows import no_rows
 from tensorwire.servers.engines.pt.build import Threads, described
 from tensorwire.servers.engines.pt.outputs import by_name
 from tensorwire.servers.engines.pt.program import Program, weights_of
 from tensorwire.servers.engines.pt.tensors import CpuTensors
-from tensorwire.servers.model import DEFAULT_SIGNATURE, Array, Model, ModelError, RequestError, Signature
+from tensorwire.servers.model import (
+    DEFAULT_SIGNATURE,
+    Array,
+    Model,
+    ModelError,
+    ModelFailure,
+    RequestError,
+    Signature,
+    failure_text,
+)
 
 __all__ = ["TorchModel"]
 
@@ -65,7 +75,7 @@ class TorchModel(Model):
                 given = {self._keys.get(name, name): self._lent(name, x) for name, x in inputs.items()}
                 args, kwargs = program.bind(given)
                 with self._inference():
-                    result = self._called(program, args, kwargs)
+                    result = self._called(program, args, kwargs, no_rows(inputs))
                     found = by_name(result, self._declared)
                     wanted = [name for name in outputs if name in found] or found
                     arrays = {name: tensors.array(name, self._freed(found[name])) for name in wanted}
@@ -98,19 +108,21 @@ class TorchModel(Model):
                 f"its first call raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             ) from error
 
-    def _called(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _called(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], remark: str) -> Any:
         try:
             return program.forward(*args, **kwargs)
         except self._script_error as error:
-            raise RuntimeError(_last_error(str(error))) from None
+            raise RuntimeError(_last_error(str(error)) + remark) from None
         except (AssertionError, RuntimeError) as error:
             text = str(error)
             if text.startswith("Guard failed: "):
                 raise RequestError(
-                    400, f"the model takes only inputs with {text.removeprefix('Guard failed: ')}"
+                    400, f"the model takes only inputs with {text.removeprefix('Guard failed: ')}{remark}"
                 ) from None
             if "TorchScript interpreter" in text:
-                raise RuntimeError(_last_error(text)) from None
+                raise RuntimeError(_last_error(text) + remark) from None
+            if remark:
+                raise ModelFailure(failure_text(error) + remark) from error
             raise
 
     def _lent(self, name: str, x: Array) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from tensorwire.servers.engines.tf.model import Call, cannot_load, plain, prepare
-from tensorwire.servers.engines.tf.runtime import Runtime
+from tensorwire.servers.engines.tf.runtime import Runtime, runs_channels_first
 from tensorwire.servers.engines.tf.tensors import array_dtype
 from tensorwire.servers.model import DEFAULT_SIGNATURE, ModelError
 
@@ -85,17 +85,11 @@ def graph_facts(graph_def: Any) -> dict[str, str]:
 
 def check_channels_first(runtime: Runtime, path: Path, nodes: Iterable[Any]) -> None:
     """Raises ModelError for convolutions in NCHW order on a CPU whose TensorFlow runs them in NHWC alone."""
-    if runtime.device != "cpu" or not any(map(_channels_first, nodes)):
-        return
-    tf = runtime.tf
-    with runtime.placed():
-        try:
-            tf.nn.conv2d(tf.zeros([1, 1, 1, 1]), tf.zeros([1, 1, 1, 1]), 1, "VALID", data_format="NCHW")
-        except tf.errors.OpError:
-            raise ModelError(
-                f"{path}: its convolutions have channels first (NCHW), which {runtime.build} cannot run on a CPU: "
-                "unset TF_ENABLE_ONEDNN_OPTS or set it to 1, where the build has oneDNN, or run it on a GPU"
-            ) from None
+    if runtime.device == "cpu" and any(map(_channels_first, nodes)) and not runs_channels_first(runtime.tf):
+        raise ModelError(
+            f"{path}: its convolutions have channels first (NCHW), which {runtime.build} cannot run on a CPU: "
+            "unset TF_ENABLE_ONEDNN_OPTS or set it to 1, where the build has oneDNN, or run it on a GPU"
+        )
 
 
 def _parse(tf: Any, path: Path) -> Any:

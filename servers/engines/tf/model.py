@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from tensorwire._messages import TensorSpec
+from tensorwire.servers.engines.no_rows import no_rows
 from tensorwire.servers.engines.tf.runtime import Runtime
 from tensorwire.servers.engines.tf.tensors import Feed, Take, array_dtype, feed, take
 from tensorwire.servers.model import DEFAULT_SIGNATURE, Array, Model, ModelError, RequestError, Signature
+
+_TRACE = re.compile(
+    r"Graph execution error:\s*"
+    r"|Detected at node [^\n]* \(most recent call last\):[^\S\n]*\n"
+    r'(?:[^\S\n]*(?:<stack traces unavailable>|File "[^\n]*", line \d+[^\n]*(?:\n    [^\n]*)?)?(?:\n|\Z))*'
+)
 
 __all__ = ["Call", "Input", "TensorFlowModel", "cannot_load", "plain", "prepare", "spec_of"]
 
@@ -115,9 +122,9 @@ class TensorFlowModel(Model):
                 with self._runtime.placed():
                     found = self._run(args=[*tensors, *call.captures], Tout=call.types, f=call.name)
         except self._invalid as error:
-            raise RequestError(400, plain(error)) from None
+            raise RequestError(400, plain(error) + no_rows(inputs)) from None
         except self._runtime.tf.errors.OpError as error:
-            raise RuntimeError(plain(error)) from error
+            raise RuntimeError(plain(error) + no_rows(inputs)) from error
         return {name: view(tensor) for (name, view), tensor in zip(call.takes, found, strict=True)}
 
     def close(self) -> None:
@@ -184,8 +191,11 @@ def cannot_load(runtime: Runtime, error: BaseException, remark: str = "") -> str
 
 
 def plain(error: BaseException) -> str:
-    """TensorFlow's error on one line, without the names that it gave to functions and nodes."""
+    """TensorFlow's error on one line, without the names that it gave to functions and nodes, and where in Python those
+    were made.
+    """
     text = str(getattr(error, "message", None) or error)
+    text = _TRACE.sub("", text)
     text = re.sub(r"\{\{(?:function_node|node) [^}]*\}\}", "", text)
     text = re.sub(r"\[Op:[^\]]*\]|\[\[[^\]]*\]\]|name:\s*$", "", text)
     text = re.sub(r"\d+ root error\(s\) found\.\s*\(\d+\) \w+: |\(\d+\) Cancelled: .*", "", text, flags=re.S)

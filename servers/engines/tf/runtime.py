@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import re
 import sys
@@ -17,7 +19,7 @@ from typing import Any
 from tensorwire.servers.engines.options import Options
 from tensorwire.servers.model import ModelError
 
-__all__ = ["Runtime", "build_text", "import_tensorflow", "start", "without_chatter"]
+__all__ = ["Runtime", "build_text", "import_tensorflow", "main", "runs_channels_first", "start", "without_chatter"]
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _CHATTER = re.compile(rb"^(I\d{4} |\d[\d\-: .]+I tensorflow|To enable the following instructions|INFO: )")
@@ -25,6 +27,7 @@ _PREFACE = b"WARNING: All log messages before absl::InitializeLog() is called ar
 _GPU = re.compile(r"(?:cuda|gpu)(?::(\d+))?")
 
 _lock = threading.Lock()
+_log = logging.getLogger("tensorwire.model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +95,41 @@ def import_tensorflow(path: Path) -> Any:
                     f"{path}: TensorFlow is not installed; run: pip install 'tensorwire[tensorflow]'"
                 ) from None
             raise ModelError(f"{path}: TensorFlow cannot be imported: {error}") from error
-        tf.get_logger().setLevel("ERROR")
+        if os.environ.get(_LOG_LEVEL) != "0":
+            for logger in (tf.get_logger(), logging.getLogger("absl")):
+                logger.setLevel(logging.ERROR)
         return tf
 
 
 def build_text(tf: Any) -> str:
-    """'TensorFlow 2.21.0 (CPU build, oneDNN on)': its version, and what it was built for."""
+    """'TensorFlow 2.21.0 (CPU build, oneDNN on)': its version, what it was built for, and what it runs with.
+
+    It computes something, so that threads and devices can no longer be set.
+    """
     build = tf.sysconfig.get_build_info()
     cuda = build.get("cuda_version")
     made_for = f"CUDA {cuda} build" if cuda else "ROCm build" if build.get("is_rocm_build") else "CPU build"
-    off = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0"
-    return f"TensorFlow {tf.__version__} ({made_for}, oneDNN {'off' if off else 'on'})"
+    return f"TensorFlow {tf.__version__} ({made_for}, oneDNN {'on' if runs_channels_first(tf) else 'off'})"
+
+
+@functools.cache
+def runs_channels_first(tf: Any) -> bool:
+    """Whether convolutions in NCHW order run on the CPU, which is what only oneDNN's do.
+
+    A build may lack oneDNN, a processor be one for which it is off, and TF_ENABLE_ONEDNN_OPTS say what TensorFlow does
+    not understand; so it is tried. What is found holds for the process: TensorFlow looks once as well.
+    """
+    with tf.device("/CPU:0"):
+        try:
+            tf.nn.conv2d(tf.zeros([1, 1, 1, 1]), tf.zeros([1, 1, 1, 1]), 1, "VALID", data_format="NCHW")
+        except tf.errors.OpError:
+            return False
+    return True
+
+
+def main() -> None:
+    """Print ``build_text`` and end, for those who do not want TensorFlow in their own process."""
+    print(build_text(import_tensorflow(Path())))
 
 
 def _set_threads(path: Path, tf: Any, kind: str, wanted: int) -> None:
@@ -145,10 +172,14 @@ def _show(tf: Any, wanted: Sequence[Any], growth: bool) -> None:
     try:
         if tf.config.list_physical_devices("GPU"):
             tf.config.set_visible_devices(wanted, "GPU")
+    except (RuntimeError, ValueError):
+        pass
+    try:
         for gpu in wanted:
             tf.config.experimental.set_memory_growth(gpu, growth)
-    except (RuntimeError, ValueError):
-        return
+    except (RuntimeError, ValueError) as error:
+        if any(bool(tf.config.experimental.get_memory_growth(gpu)) != growth for gpu in wanted):
+            _log.warning("memory_growth=%d has no effect: %s", growth, error)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from tensorwire.servers.engines.tf.graph import all_nodes, check_channels_first,
 from tensorwire.servers.engines.tf.model import Call, cannot_load, prepare
 from tensorwire.servers.engines.tf.runtime import Runtime
 from tensorwire.servers.engines.tf.tensors import array_dtype
+from tensorwire.servers.engines.tf.variables import check_variables
 from tensorwire.servers.model import ModelError
 
 __all__ = ["load_saved_model"]
@@ -29,7 +30,8 @@ def load_saved_model(
     ``tags`` choose one of several graphs in it; without them it is the only one, or that tagged 'serve'. A signature
     with inputs or outputs that are no tensors of numbers or text is left out.
 
-    Raises ModelError: no SavedModel, no such tags, no signatures, files of variables missing, an unknown operation.
+    Raises ModelError: no SavedModel, no such tags, no signatures, files of variables missing or cut short, an unknown
+    operation.
     """
     meta = _chosen(path, _parse(path), tags)
     check_channels_first(runtime, path, all_nodes(meta.graph_def))
@@ -39,6 +41,7 @@ def load_saved_model(
             f"{path}: the SavedModel has no signatures; save it with tf.saved_model.save(..., signatures=...), or a "
             "Keras model with model.export(...)"
         )
+    check_variables(path)
     try:
         with runtime.placed():
             loaded = runtime.tf.saved_model.load(str(path), tags=list(meta.meta_info_def.tags))

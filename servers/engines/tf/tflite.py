@@ -80,7 +80,17 @@ class TfliteModel(Model):
             self._free.put(interpreter)
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
-        """Inputs and results are copied once each. Raises RequestError 400 for sizes that the model cannot take."""
+        """Inputs and results are copied once each.
+
+        Raises RequestError 400 for sizes that the model cannot take. 0 is one of them: the interpreter's operations
+        divide by it, or read what is not there.
+        """
+        for name, x in inputs.items():
+            if not x.size:
+                rows = "rows" if not x.shape[0] else "values"
+                raise RequestError(
+                    400, f"input {name!r}: shape {list(x.shape)} has 0 {rows}; TFLite models take 1 or more"
+                )
         feeds = {name: np.ascontiguousarray(x).reshape(x.shape) for name, x in inputs.items()}
         with self._interpreter() as interpreter:
             if not self._named:
