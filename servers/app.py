@@ -205,9 +205,7 @@ def _serve_workers(
             for group, listeners in zip(groups, listen_shared(address, workers, socket_mode=mode), strict=True):
                 group += listeners
                 opened += listeners
-        rereads = tls is not None or isinstance(options.get("config"), str | Path)
-        forwarded = (signal.SIGHUP,) if rereads else ()
-        return Supervisor(work, workers, options.get("drain_timeout", 30.0), forwarded, close).run()
+        return Supervisor(work, workers, options.get("drain_timeout", 30.0), (signal.SIGHUP,), close).run()
     finally:
         close()
 
