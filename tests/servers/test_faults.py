@@ -22,6 +22,7 @@ from rawhttp import Raw, chunked, head, post
 from waiting import PATIENCE, on_loop, wait_until
 
 import tensorwire as tw
+from tensorwire.servers.app import make_app, new_event_loop
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines.echo import EchoModel
 
@@ -242,6 +243,27 @@ def test_sigterm_under_load_answers_all_that_was_sent_before(start: Start, place
     accepted = [one for sent in each for one in sent if one.at < stopped]
     assert len(accepted) > 900
     assert {one.status for one in accepted} == {200}
+
+
+@pytest.mark.parametrize("page", [False, True])
+@pytest.mark.parametrize("place", ["127.0.0.1:0", "unix"])
+def test_what_came_before_a_stop_is_answered(tmp_path: Path, place: str, page: bool) -> None:
+    """Also what the loop has not read yet, and over connections that it has not accepted."""
+
+    async def main() -> list[int]:
+        app = make_app(EchoModel(), listen=f"unix:{tmp_path / 's'}" if place == "unix" else place)
+        await app.start()
+        with contextlib.ExitStack() as opened:
+            known, *strangers = (opened.enter_context(Raw(app.urls[0])) for _ in range(40))
+            await asyncio.to_thread(known.get, "/healthz") if page else await asyncio.to_thread(known.post, BODY)
+            strangers += [opened.enter_context(Raw(app.urls[0])) for _ in range(40)]
+            for raw in (known, *strangers):  # within one step of the loop
+                raw.send(post(BODY))
+            assert await app.stop()
+            return [raw.answer().status for raw in (known, *strangers)]
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        assert runner.run(main()) == [200] * 80
 
 
 def test_a_full_disk_under_the_log_stops_nothing(start: Start) -> None:
