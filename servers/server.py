@@ -333,4 +333,13 @@ class _UnixConnection(Connection):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNIX_SNDBUF)
+        self._sock = sock
         super().connection_made(transport)
+
+    def eof_received(self) -> bool | None:
+        # There are no resets. But who has closed can be told from who has only closed the sending side.
+        ends = select.poll()
+        ends.register(self._sock, 0)  # POLLHUP comes unasked
+        if ends.poll(0):
+            self.abort()
+        return super().eof_received()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from errno import ENOTCONN
 from os import PathLike
 from pathlib import Path
 from socket import (
     AF_UNIX,
     IPPROTO_TCP,
+    SO_LINGER,
     SO_SNDBUF,
     SO_SNDTIMEO,
     SOCK_STREAM,
@@ -54,6 +56,12 @@ def tune(sock: socket) -> None:
     peer = sock.getpeername()[0]
     if peer.startswith("127.") or peer == "::1":
         sock.setsockopt(SOL_SOCKET, SO_SNDBUF, _LOOPBACK_SNDBUF)
+
+
+def reset_when_closed(sock: socket) -> None:
+    """Have closing a connection break it: a server may take a plain end for that of a client which still reads."""
+    with suppress(OSError):  # closed already
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("@ii", 1, 0))
 
 
 class Address:

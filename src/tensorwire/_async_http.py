@@ -37,6 +37,11 @@ class AsyncConnection(BaseConnection):
             self._lost = stream.lost
             stream.close()
 
+    def abort(self) -> None:
+        if self._stream is not None:
+            self._stream.reset_when_closed()
+        self.close()
+
     async def wait_closed(self) -> None:
         """Return when the loop is done with a connection that was closed."""
         if self._lost is not None:

@@ -10,7 +10,7 @@ from socket import MSG_DONTWAIT, MSG_WAITALL, SO_RCVTIMEO, SOL_SOCKET, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from tensorwire._address import Address, connection_lost, timeval
+from tensorwire._address import Address, connection_lost, reset_when_closed, timeval
 from tensorwire._exchange import Answer, Exchange, HeadBuffer, Place, load_format
 from tensorwire.errors import DeadlineExceeded, TensorwireError
 
@@ -41,12 +41,16 @@ class BaseConnection:
     def close(self) -> None:
         raise NotImplementedError
 
+    def abort(self) -> None:
+        """Break the connection if there is one, so that the server does not work for an answer that nobody reads."""
+        raise NotImplementedError
+
     def _failed(self, error: BaseException, exchange: Exchange, limit: TimeLimit, fresh: float | None) -> None:
-        """Close, and raise what a failed exchange means, or return when it may be sent once more.
+        """Break the connection, and raise what a failed exchange means, or return when it may be sent once more.
 
         ``fresh`` is when an exchange over a reused connection began (time.monotonic()), else None.
         """
-        self.close()  # Whatever is left of this answer must not be read as the next one.
+        self.abort()  # Whatever is left of this answer must not be read as the next one.
         try:
             if isinstance(error, TensorwireError) or not isinstance(error, OSError):
                 raise error
@@ -78,6 +82,11 @@ class Connection(BaseConnection):
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
+
+    def abort(self) -> None:
+        if self._sock is not None:
+            reset_when_closed(self._sock)
+        self.close()
 
     def exchange(self, frame: Frame, limit: TimeLimit, place: Place | None = None) -> Answer:
         """Send one request and receive its answer, whatever its status. The body is not a copy of anything.
