@@ -40,6 +40,7 @@ cdef enum State:
 
 cdef enum:
     LINGER_SECONDS = 5
+    TLS_HELLO = 0x16            # the first byte of a client that speaks TLS
     JOINED_NBYTES = 1 << 14     # replies up to here go out as one string: cheaper than a vectored write
 
 
@@ -177,7 +178,9 @@ cdef class _Connection(Link):
         self.scanned = self.filled
         self.named = False
         if end == NULL:
-            if self.filled == len(self.head):
+            if start[0] == TLS_HELLO:
+                self.refuse(400, "not an HTTP/1.1 request but TLS, which is not spoken here: use http://")
+            elif self.filled == len(self.head):
                 self.refuse(431, f"the request's head is longer than {len(self.head)} bytes")
             return 0
         cdef Py_ssize_t size = end + 4 - start
@@ -263,12 +266,10 @@ cdef class _Connection(Link):
         self.state = CLOSED
         self.handler.disconnected(self)
         self.handler.hand_over(transport, data)
-        return False
 
     cdef int dispatch(self) except -1:
         self.state = BUSY
         self.handler.handle(self.exchange)
-        return 0
 
     cdef int answer(self, int status, Frame frame) except -1:
         cdef Exchange exchange = self.exchange
@@ -291,7 +292,6 @@ cdef class _Connection(Link):
         if not self.reading_paused and not self.ended:
             self.reading_paused = True
             self.transport.pause_reading()
-        return 0
 
     cdef int resume_reading(self) except -1:
         if self.reading_paused:

@@ -58,7 +58,8 @@ class BaseConnection:
                 text = f"{self._address.text}: {limit.passed()}: {exchange.progress()}"
                 raise DeadlineExceeded(text) from error
             if fresh is None or exchange.begun or monotonic() - fresh > _STALE_SECONDS:
-                text = f"{self._address.text}: {error.strerror or error}: {exchange.progress()}"
+                hint = self._address.unanswered() if fresh is None and not exchange.begun else ""
+                text = f"{self._address.text}: {error.strerror or error}: {exchange.progress()}{hint}"
                 raise connection_lost(text, unanswered=not exchange.begun) from error
         finally:
             del error  # Its traceback refers to this frame: what it holds must not wait for the cycle collector.
