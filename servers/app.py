@@ -101,8 +101,6 @@ def make_app(
                 models = [_cached(models[0], model, engine_options, Path(cache_dir))]
     if cache_dir is not None and config is not None:
         raise ModelError("results can be kept for one model, not for those of a configuration or a base path")
-    if config is not None and reread is None:
-        reread = partial(_same, config)
     if admin_token and config is None:
         raise ValueError("administration is for models that a configuration or a base path names")
     if (model_memory or on_demand) and config is None:
@@ -211,9 +209,7 @@ def _serve_workers(
             for group, listeners in zip(groups, listen_shared(address, workers, socket_mode=mode), strict=True):
                 group += listeners
                 opened += listeners
-        rereads = tls is not None or options.get("config") is not None or is_base_path(model)
-        forwarded = (signal.SIGHUP,) if rereads else ()
-        return Supervisor(work, workers, options.get("drain_timeout", 30.0), forwarded, close).run()
+        return Supervisor(work, workers, options.get("drain_timeout", 30.0), (signal.SIGHUP,), close).run()
     finally:
         close()
 
@@ -289,8 +285,3 @@ def is_base_path(model: Any) -> bool:
         return False
     base = Path(model).expanduser().absolute()
     return base.is_dir() and bool(numbered(base))
-
-
-def _same(config: RepositoryConfig) -> RepositoryConfig:
-    """What is read again where there is no file."""
-    return config

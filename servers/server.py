@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import signal
 import socket
 import ssl
@@ -15,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from tensorwire._budget import Budget
-from tensorwire._memory import pool_trim
+from tensorwire._memory import pool_limit, pool_trim
 from tensorwire._net import Connection
 from tensorwire.servers.acceptor import TlsAcceptor
 from tensorwire.servers.address import BACKLOG, Listener, listen, parse_address
@@ -33,6 +34,7 @@ __all__ = ["App"]
 _log = logging.getLogger("tensorwire.server")
 _UNIX_SNDBUF = 512 << 10  # bytes; with the kernel's 208 KiB the two sides wait for each other often: bench/NOTES.md
 _SWEEP = 1.0  # seconds between two looks at every connection's timeouts
+_POOLED = 4  # this part of memory_limit, at most, is kept warm for the next bodies
 
 
 class App:
@@ -68,6 +70,7 @@ class App:
         self._socket_mode = socket_mode
         self._head_timeout = limits.head_timeout
         self._pool_idle = limits.pool_idle
+        self._pool_limit = limits.memory_limit // _POOLED
         self._drain_timeout = drain_timeout
         self.budget = Budget(limits.memory_limit, limits.max_waiting)
         administration = admin_routes(service, admin_token) if admin_token else ()
@@ -117,6 +120,10 @@ class App:
             self._close_listeners()
             self.service.close()
             raise
+        # Of the process, so it is put back at the end.
+        self._pool_before = pool_limit(self._pool_limit)
+        if self._pool_before < self._pool_limit:
+            pool_limit(self._pool_before)
         self.service.start()
         self._sweep()
 
@@ -138,14 +145,24 @@ class App:
         return self._context
 
     async def reload(self) -> bool:
-        """Read the certificates and the configuration again; False, with the reason logged, when that fails.
+        """Read again what there is: certificates, the configuration, the base paths of models.
 
-        Connections that are open keep their certificates.
+        False, with the reason logged, when that fails, or there is nothing to read. Connections that are open keep
+        their certificates.
         """
-        if not self.ready or (self._tls is None and self._reread is None):
+        if not self.ready:
+            return False
+        repository = self.service.repository
+        if self._tls is None and repository is None:
+            _log.info("nothing to read again: no certificates, no configuration, no base path")
             return False
         certificates = await self._reload_certificates()
-        return await self._reload_configuration() and certificates
+        configuration = await self._reload_configuration()
+        if repository is not None:
+            for name in repository.models:
+                repository.wake(name)
+            _log.info("looking at the files of %d models", len(repository.models))
+        return configuration and certificates
 
     async def _reload_certificates(self) -> bool:
         if self._tls is None:
@@ -168,9 +185,6 @@ class App:
             return False
         _log.info("configuration read again: %d models", len(config.models))
         await self.service.configure(config)
-        if self.service.repository is not None:
-            for model in config.models:
-                self.service.repository.wake(model.name)
         return True
 
     async def stop(self) -> bool:
@@ -181,6 +195,7 @@ class App:
         loop = self._loop
         give_up = loop.time() + self._drain_timeout
         self._stopping = True
+        await self._take_in()
         self._close_listeners()
         self._drain_connections()
         self._check_quiet()
@@ -201,13 +216,27 @@ class App:
         # The transports tell their protocols in the next turn of the loop.
         await asyncio.sleep(0)
         self._timer.cancel()
+        pool_limit(self._pool_before)
         await self.service.stop()
         return finished
+
+    async def _take_in(self) -> None:
+        """Have the loop accept and read what has come: closing would reset it, and requests in it are not lost."""
+        waiting = select.poll()
+        for listener in self._listeners:
+            waiting.register(listener.sock, select.POLLIN)
+        for _ in range(BACKLOG):
+            if not waiting.poll(0):
+                break
+            await asyncio.sleep(0)
+        # Of those that were accepted last, and of all others: a turn that begins to read, and one that does.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def run(self, on_ready: Callable[[App], None] | None = None, *, parent: socket.socket | None = None) -> bool:
         """Start, call ``on_ready``, serve until SIGTERM or SIGINT, stop; returns as ``stop`` does.
 
-        A second signal ends the process at once; SIGHUP reads certificates and configuration again. Signals are only
+        A second signal ends the process at once; SIGHUP reads again what ``reload`` does. Signals are only
         listened to on the main thread. ``parent``: a socket whose end also means to stop; then SIGINT, which a terminal
         sends to every process, is the parent's business.
         """
@@ -232,8 +261,7 @@ class App:
         if parent is not None:
             del handlers[signal.SIGINT]
             loop.add_reader(parent, on_orphaned, parent)
-        if self._tls is not None or self._reread is not None:
-            handlers[signal.SIGHUP] = self._on_hangup
+        handlers[signal.SIGHUP] = self._on_hangup
         if threading.current_thread() is not threading.main_thread():
             handlers.clear()
         for number, handler in handlers.items():
@@ -305,4 +333,13 @@ class _UnixConnection(Connection):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNIX_SNDBUF)
+        self._sock = sock
         super().connection_made(transport)
+
+    def eof_received(self) -> bool | None:
+        # There are no resets. But who has closed can be told from who has only closed the sending side.
+        ends = select.poll()
+        ends.register(self._sock, 0)  # POLLHUP comes unasked
+        if ends.poll(0):
+            self.abort()
+        return super().eof_received()

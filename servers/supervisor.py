@@ -17,7 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorwire.errors import TensorwireError
 from tensorwire.servers.restarts import Backoff, how_ended
@@ -47,6 +47,7 @@ class _Worker:
     started: float
     ready: bool = False
     said: bytes = b""
+    missed: set[signal.Signals] = field(default_factory=set)  # to be passed on when it is ready
 
 
 class Supervisor:
@@ -113,7 +114,8 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number in self._forwarded:
-            self._send(number)
+            for worker in self._alive.values():
+                self._forward(worker, number)
         elif number != signal.SIGCHLD:
             if not self._stopping:
                 _log.info("%s: stopping %d workers", number.name, len(self._alive))
@@ -125,6 +127,13 @@ class Supervisor:
         self._due.clear()
         self._closing()
         self._send(signal.SIGTERM)
+
+    def _forward(self, worker: _Worker, number: signal.Signals) -> None:
+        if not worker.ready:
+            worker.missed.add(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, number)
 
     def _send(self, number: signal.Signals) -> None:
         for pid in self._alive:
@@ -170,9 +179,11 @@ class Supervisor:
                     sibling.link.close()
             self._selector.close()
             signal.set_wakeup_fd(-1)
-            for other in (signal.SIGTERM, signal.SIGCHLD, *self._forwarded):
+            for other in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(other, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # A terminal sends these to every process, also to one that does not listen yet.
+            for other in (signal.SIGINT, *self._forwarded):
+                signal.signal(other, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             finished = self._work(number, not self._ever_ready, parent, ready)
             code = 0 if finished else 1
@@ -203,6 +214,8 @@ class Supervisor:
         worker.said += said
         if worker.said.startswith(_READY) and not worker.ready:
             worker.ready = True
+            for number in worker.missed:
+                self._forward(worker, number)
             if not self._ever_ready and not self._stopping:
                 # The others only now: what keeps one from starting would be told by each.
                 self._due.update(dict.fromkeys(range(1, self._count), 0.0))

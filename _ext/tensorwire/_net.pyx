@@ -40,6 +40,7 @@ cdef enum State:
 
 cdef enum:
     LINGER_SECONDS = 5
+    TLS_HELLO = 0x16            # the first byte of a client that speaks TLS
     JOINED_NBYTES = 1 << 14     # replies up to here go out as one string: cheaper than a vectored write
 
 
@@ -51,15 +52,13 @@ cdef class _Connection(Link):
     cdef bint named                 # the head at hand is parsed; a request may be refused before it is
     cdef bint claimed               # it is a wire request's
     cdef bint small                 # the last body was, as the next one will be
-    cdef State state
+    cdef State state                # HEAD at first
     cdef bytearray head             # never resized: the loop holds an export of it while it reads
     cdef Py_ssize_t filled          # bytes of `head` in use
     cdef Py_ssize_t scanned         # of these, searched for the end of a head
     cdef Py_ssize_t received        # bytes of the body so far
-    cdef bint keep_alive
-    cdef bint advancing
-    cdef bint reading_paused
-    cdef bint writing_paused
+    cdef bint keep_alive, advancing, reading_paused, writing_paused
+    cdef bint ended                 # the peer sends no more; it may still wait for answers
     cdef bint active                # bytes moved since the last expire()
     cdef double quiet_since
     cdef double head_since          # when expire() first saw the head at hand incomplete; 0: no such head
@@ -70,7 +69,6 @@ cdef class _Connection(Link):
     def __init__(self, handler):
         self.handler = handler
         self.budget = handler.budget
-        self.state = HEAD
         self.head = bytearray(handler.max_head)
         self.parsed = Head()
         self.coming, self.going = [Pace(handler.body_timeout, handler.min_rate) for _ in range(2)]
@@ -120,11 +118,9 @@ cdef class _Connection(Link):
                 self.pause_reading()
 
     def eof_received(self):
-        # A client may close its sending side and still wait for the answer; without a whole request there is none.
-        if self.state == BUSY:
-            self.keep_alive = False
-            return True
-        return False
+        # A client may close its sending side and still wait for the answers to what it has sent whole.
+        self.ended = True
+        return self.state in (WAITING, BUSY) or (self.state == HEAD and self.filled > 0 and self.writing_paused)
 
     def pause_writing(self):
         self.writing_paused = True
@@ -143,6 +139,8 @@ cdef class _Connection(Link):
                 pass
         finally:
             self.advancing = False
+        if self.ended and (self.state == BODY or (self.state == HEAD and not (self.filled and self.writing_paused))):
+            self.transport.close()  # the rest of this request will not come
         return 0
 
     cdef bint take_head(self) except -1:
@@ -180,7 +178,9 @@ cdef class _Connection(Link):
         self.scanned = self.filled
         self.named = False
         if end == NULL:
-            if self.filled == len(self.head):
+            if start[0] == TLS_HELLO:
+                self.refuse(400, "not an HTTP/1.1 request but TLS, which is not spoken here: use http://")
+            elif self.filled == len(self.head):
                 self.refuse(431, f"the request's head is longer than {len(self.head)} bytes")
             return 0
         cdef Py_ssize_t size = end + 4 - start
@@ -235,8 +235,8 @@ cdef class _Connection(Link):
         self.state = HEAD
         self.active = True
         self.resume_reading()
-        if self.receive(0):
-            self.advance()
+        self.receive(0)
+        self.advance()
 
     cdef Exchange new_exchange(self):
         cdef Exchange exchange = Exchange.__new__(Exchange)
@@ -266,16 +266,16 @@ cdef class _Connection(Link):
         self.state = CLOSED
         self.handler.disconnected(self)
         self.handler.hand_over(transport, data)
-        return False
 
     cdef int dispatch(self) except -1:
         self.state = BUSY
         self.handler.handle(self.exchange)
-        return 0
 
     cdef int answer(self, int status, Frame frame) except -1:
         cdef Exchange exchange = self.exchange
         self.exchange = None
+        if self.ended and not self.filled:
+            self.keep_alive = False
         self.send(status, frame)
         self.handler.replied(exchange, status, frame.nbytes)
         if self.state == CLOSED:
@@ -289,10 +289,9 @@ cdef class _Connection(Link):
         return self.advance()
 
     cdef int pause_reading(self) except -1:
-        if not self.reading_paused:
+        if not self.reading_paused and not self.ended:
             self.reading_paused = True
             self.transport.pause_reading()
-        return 0
 
     cdef int resume_reading(self) except -1:
         if self.reading_paused:
@@ -325,17 +324,18 @@ cdef class _Connection(Link):
         if self.transport is None:
             return 0
         self.resume_reading()
-        if self.transport.can_write_eof():
+        if self.ended:
+            self.transport.close()
+        elif self.transport.can_write_eof():
             self.transport.write_eof()
         return 0
 
     def expire(self, double now):
         """Call every second with loop.time(): closes the connection when one of the handler's timeouts has passed."""
-        cdef Py_ssize_t unsent
         refresh_date()
         if self.transport is None:
             return
-        unsent = self.transport.get_write_buffer_size()
+        cdef Py_ssize_t unsent = self.transport.get_write_buffer_size()
         if self.state != HEAD or not self.filled:
             self.head_since = 0
         elif not self.head_since:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from errno import ENOTCONN
 from os import PathLike
 from pathlib import Path
 from socket import (
     AF_UNIX,
     IPPROTO_TCP,
+    SO_LINGER,
     SO_SNDBUF,
     SO_SNDTIMEO,
     SOCK_STREAM,
@@ -54,6 +57,12 @@ def tune(sock: socket) -> None:
     peer = sock.getpeername()[0]
     if peer.startswith("127.") or peer == "::1":
         sock.setsockopt(SOL_SOCKET, SO_SNDBUF, _LOOPBACK_SNDBUF)
+
+
+def reset_when_closed(sock: socket) -> None:
+    """Have closing a connection break it: a server may take a plain end for that of a client which still reads."""
+    with suppress(OSError):  # closed already
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("@ii", 1, 0))
 
 
 class Address:
@@ -133,11 +142,27 @@ class Address:
     def unreachable(self, error: OSError) -> ConnectionLost:
         """The error of a connection that could not be made."""
         through = f" through the proxy {self.proxy.text}" if self.proxy is not None else ""
-        return connection_lost(f"{self.text}: cannot connect{through}: {error.strerror or error}", unanswered=True)
+        reason = error.strerror or str(error)
+        if reason.startswith("Connect call failed") and error.errno:  # asyncio's own words for any reason
+            reason = os.strerror(error.errno)
+        if "WRONG_VERSION_NUMBER" in reason or "HTTP_REQUEST" in reason:
+            reason += f"; it does not speak TLS on port {self.port}: begin its address with http://"
+        return connection_lost(f"{self.text}: cannot connect{through}: {reason}", unanswered=True)
+
+    def unanswered(self) -> str:
+        """What may be wrong, in words, when the server closes a new connection without an answer."""
+        if self.socket_path:
+            return ""
+        if not self.tls:
+            return "; if the server speaks TLS, begin its address with https://"
+        if self._cert is None:
+            return "; it may ask for a certificate of the client's: give cert="
+        return "; it may not take the certificate given as cert="
 
     def unreached(self, timeout: float | None) -> DeadlineExceeded:
         """The error of a connection that was not made in time."""
-        return DeadlineExceeded(f"{self.text}: no connection within the limit of {timeout} s")
+        hint = "; if the server does not speak TLS, begin its address with http://" if self.tls else ""
+        return DeadlineExceeded(f"{self.text}: no connection within the limit of {timeout} s{hint}")
 
     def _connect_unix(self, timeout: float | None) -> socket:
         limit = TimeLimit(timeout, timeout)
@@ -178,7 +203,8 @@ class Address:
         return sock
 
     def tls_context(self) -> SSLContext:
-        """The certificates to trust and to show; made once, which takes tens of milliseconds. Raises OSError."""
+        """The certificates to trust and to show; made once, which takes tens of milliseconds. Raises OSError that
+        names the option whose file cannot be used."""
         if self._context is None:
             from ssl import CERT_NONE, create_default_context
 
@@ -188,14 +214,27 @@ class Address:
             elif Path(verify).is_dir():
                 context = create_default_context(capath=verify)
             else:
-                context = create_default_context(cafile=verify)
+                with _naming("verify", verify):
+                    context = create_default_context(cafile=verify)
             if verify is False:
                 context.check_hostname = False
                 context.verify_mode = CERT_NONE
             if self._cert is not None:
-                context.load_cert_chain(*([self._cert] if isinstance(self._cert, (str, PathLike)) else self._cert))
+                files = (self._cert,) if isinstance(self._cert, (str, PathLike)) else self._cert
+                with _naming("cert", *files):
+                    context.load_cert_chain(*files)
             self._context = context
         return self._context
+
+
+@contextmanager
+def _naming(option: str, *files: File) -> Iterator[None]:
+    """What goes wrong with an option's files names both."""
+    try:
+        yield
+    except OSError as error:
+        names = ", ".join(map(str, files))
+        raise OSError(error.errno, f"{option}={names} cannot be used: {error.strerror or error}") from error
 
 
 def received(data: bytes) -> bytes:

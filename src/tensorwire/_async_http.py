@@ -37,6 +37,11 @@ class AsyncConnection(BaseConnection):
             self._lost = stream.lost
             stream.close()
 
+    def abort(self) -> None:
+        if self._stream is not None:
+            self._stream.reset_when_closed()
+        self.close()
+
     async def wait_closed(self) -> None:
         """Return when the loop is done with a connection that was closed."""
         if self._lost is not None:
@@ -79,6 +84,9 @@ class AsyncConnection(BaseConnection):
     async def _connect(self) -> Stream:
         loop = asyncio.get_running_loop()
         address = self._address
+        options: dict[str, Any] = {}
+        if address.tls:
+            options = {"ssl": address.tls_context(), "server_hostname": address.host}
         if address.socket_path:
             sock = await _connect_unix(address.socket_path)
         else:
@@ -86,9 +94,6 @@ class AsyncConnection(BaseConnection):
             if address.tls and address.proxy is not None:
                 await _open_tunnel(sock, address)
         stream = Stream(loop, None if address.tls else sock)
-        options: dict[str, Any] = {}
-        if address.tls:
-            options = {"ssl": address.tls_context(), "server_hostname": address.host}
         try:
             await loop.create_connection(lambda: stream, sock=sock, **options)
         except BaseException:

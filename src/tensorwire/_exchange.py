@@ -234,7 +234,9 @@ class Exchange:
 
     def _not_http(self, start: int, text: str) -> DecodeError:
         if self._buffer[start : min(self._filled, start + 5)] != b"HTTP/"[: self._filled - start]:
-            text = f"not an HTTP answer: {bytes(self._view[start : min(self._filled, start + 32)])!r}"
+            begins = bytes(self._view[start : min(self._filled, start + 32)])
+            tls = "; that is TLS: begin the server's address with https://" if begins.startswith(b"\x15\x03") else ""
+            text = f"not an HTTP answer: {begins!r}{tls}"
         return DecodeError(f"{self._format.server}: {text}")
 
     def _await_answer(self) -> tuple[_Head, HttpResponseParser]:

@@ -10,7 +10,7 @@ from socket import MSG_DONTWAIT, MSG_WAITALL, SO_RCVTIMEO, SOL_SOCKET, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from tensorwire._address import Address, connection_lost, timeval
+from tensorwire._address import Address, connection_lost, reset_when_closed, timeval
 from tensorwire._exchange import Answer, Exchange, HeadBuffer, Place, load_format
 from tensorwire.errors import DeadlineExceeded, TensorwireError
 
@@ -41,12 +41,16 @@ class BaseConnection:
     def close(self) -> None:
         raise NotImplementedError
 
+    def abort(self) -> None:
+        """Break the connection if there is one, so that the server does not work for an answer that nobody reads."""
+        raise NotImplementedError
+
     def _failed(self, error: BaseException, exchange: Exchange, limit: TimeLimit, fresh: float | None) -> None:
-        """Close, and raise what a failed exchange means, or return when it may be sent once more.
+        """Break the connection, and raise what a failed exchange means, or return when it may be sent once more.
 
         ``fresh`` is when an exchange over a reused connection began (time.monotonic()), else None.
         """
-        self.close()  # Whatever is left of this answer must not be read as the next one.
+        self.abort()  # Whatever is left of this answer must not be read as the next one.
         try:
             if isinstance(error, TensorwireError) or not isinstance(error, OSError):
                 raise error
@@ -54,7 +58,8 @@ class BaseConnection:
                 text = f"{self._address.text}: {limit.passed()}: {exchange.progress()}"
                 raise DeadlineExceeded(text) from error
             if fresh is None or exchange.begun or monotonic() - fresh > _STALE_SECONDS:
-                text = f"{self._address.text}: {error.strerror or error}: {exchange.progress()}"
+                hint = self._address.unanswered() if fresh is None and not exchange.begun else ""
+                text = f"{self._address.text}: {error.strerror or error}: {exchange.progress()}{hint}"
                 raise connection_lost(text, unanswered=not exchange.begun) from error
         finally:
             del error  # Its traceback refers to this frame: what it holds must not wait for the cycle collector.
@@ -78,6 +83,11 @@ class Connection(BaseConnection):
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
+
+    def abort(self) -> None:
+        if self._sock is not None:
+            reset_when_closed(self._sock)
+        self.close()
 
     def exchange(self, frame: Frame, limit: TimeLimit, place: Place | None = None) -> Answer:
         """Send one request and receive its answer, whatever its status. The body is not a copy of anything.

@@ -12,6 +12,7 @@ import os
 from socket import MSG_DONTWAIT, socket
 from typing import TYPE_CHECKING, Final, cast
 
+from tensorwire._address import reset_when_closed
 from tensorwire._exchange import Exchange, HeadBuffer
 from tensorwire._http import IOV_MAX
 
@@ -65,6 +66,12 @@ class Stream(asyncio.BufferedProtocol):
             if self._timer is not None:
                 self._timer.cancel()
             del done  # It holds the error, whose traceback refers to this frame.
+
+    def reset_when_closed(self) -> None:
+        """Have ``close`` break the connection."""
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        if sock is not None:
+            reset_when_closed(sock)
 
     def close(self) -> None:
         """Close the connection at once."""

@@ -202,6 +202,28 @@ def test_pipelined_requests_wait_as_well(play: Callable[[Scenario, Echo], None])
     play(scenario, holding(len(REQUEST)))
 
 
+def test_a_half_closed_peer_waits_as_well(play: Callable[[Scenario, Echo], None]) -> None:
+    async def scenario(handler: Echo, connect: Connect) -> None:
+        first, second = await connect(), await connect()
+        small = bytes(tw.encode(tw.Request({})))
+        await second.send(post(small) + post())
+        second.writer.write_eof()
+        await second.until(lambda: handler.waiting)
+        await first.send(post())
+        await first.until(lambda: handler.budget.waiting)
+        release(handler)  # the small one: the first peer's fits now, and the second's stands behind it
+        assert (await second.answer())[0] == 200
+        await first.until(lambda: handler.waiting and handler.budget.waiting)
+        release(handler)
+        assert (await first.answer())[0] == 200
+        await second.until(lambda: handler.waiting)
+        release(handler)
+        assert (await second.answer())[0] == 200
+        assert await second.ended()
+
+    play(scenario, holding(len(REQUEST)))
+
+
 def test_more_are_refused_before_their_body_is_read(play: Callable[[Scenario, Echo], None]) -> None:
     async def scenario(handler: Echo, connect: Connect) -> None:
         first, second, third = await connect(), await connect(), await connect()

@@ -235,20 +235,6 @@ def test_aborting(play: Callable[[Scenario], Echo]) -> None:
     play(scenario)
 
 
-def test_a_half_closed_peer_gets_its_answer(play: Callable[[Scenario], Echo]) -> None:
-    async def scenario(peer: Peer) -> None:
-        peer.handler.hold = True
-        await peer.send(post())
-        peer.writer.write_eof()
-        await peer.until(lambda: peer.handler.waiting)
-        await asyncio.sleep(0.02)
-        peer.handler.answer(peer.handler.waiting.pop())
-        assert (await peer.answer())[0] == 200
-        assert await peer.ended()
-
-    play(scenario)
-
-
 def test_half_a_request_and_gone(play: Callable[[Scenario], Echo]) -> None:
     for part in (20, 200, len(post()) - 1):
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,8 +97,65 @@ def test_work_of_a_client_that_left_is_not_begun(
     assert sum(" 499 " in record.getMessage() for record in caplog.records) == 1
 
 
-def test_half_closed_client_is_answered(gate: Counting) -> None:
-    with BackgroundServer(gate.model) as server, Raw(server.url) as busy, Raw(server.url) as half:
+def blocking(url: str) -> None:
+    with tw.Client(url, total_timeout=0.2) as client:
+        client.infer({"x": np.ones(3, np.float32)})
+
+
+def asynchronous(url: str) -> None:
+    async def main() -> None:
+        async with tw.AsyncClient(url, total_timeout=0.2) as client:
+            await client.infer({"x": np.ones(3, np.float32)})
+
+    asyncio.run(main())
+
+
+def cancelled(url: str) -> None:
+    async def main() -> None:
+        async with tw.AsyncClient(url) as client, asyncio.timeout(0.2):
+            await client.infer({"x": np.ones(3, np.float32)})
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:0", "unix"])
+@pytest.mark.parametrize("call", [blocking, asynchronous, cancelled])
+def test_work_of_a_call_that_was_given_up_is_not_begun(
+    gate: Counting, call: Callable[[str], None], place: str, tmp_path: Path
+) -> None:
+    listen = f"unix:{tmp_path / 's'}" if place == "unix" else place
+    with BackgroundServer(gate.model, listen=listen) as server, Raw(server.url) as busy:
+        service = server.app.service
+        busy.send(post(message()))
+        gate.wait_entered()
+        with pytest.raises(TimeoutError):
+            call(server.url)
+        wait_until(lambda: server.app.open_connections == 1)
+        gate.open()
+        assert busy.answer().status == 200
+        wait_until(lambda: service.in_flight == 0)
+        assert (gate.entered, service.cancelled) == (1, 1)
+
+
+def test_who_has_closed_a_unix_socket_is_gone(gate: Counting, tmp_path: Path) -> None:
+    with BackgroundServer(gate.model, listen=f"unix:{tmp_path / 's'}") as server, Raw(server.url) as busy:
+        service = server.app.service
+        busy.send(post(message()))
+        gate.wait_entered()
+        with Raw(server.url) as leaving:
+            leaving.send(post(message()))
+            wait_until(lambda: service.in_flight == 2)
+        wait_until(lambda: server.app.open_connections == 1)
+        gate.open()
+        assert busy.answer().status == 200
+        wait_until(lambda: service.in_flight == 0)
+        assert (gate.entered, service.cancelled) == (1, 1)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:0", "unix"])
+def test_half_closed_client_is_answered(gate: Counting, place: str, tmp_path: Path) -> None:
+    listen = f"unix:{tmp_path / 's'}" if place == "unix" else place
+    with BackgroundServer(gate.model, listen=listen) as server, Raw(server.url) as busy, Raw(server.url) as half:
         busy.send(post(message()))
         gate.wait_entered()
         half.send(post(message()))

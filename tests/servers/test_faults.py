@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from rawhttp import Raw, chunked, head, post
 from waiting import PATIENCE, on_loop, wait_until
 
 import tensorwire as tw
+from tensorwire.servers.app import make_app, new_event_loop
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines.echo import EchoModel
 
@@ -184,47 +188,82 @@ def test_descriptors_exhausted_and_freed_again(start: Start) -> None:
     assert process.returncode == 0
 
 
-# Says at the end how many requests the model was given.
-COUNTED = """
-import tensorwire
+LOADED = """
+import sys, tensorwire
 
-count = 0
+def on_ready(app):
+    print(app.urls[0], flush=True)
 
-def model(inputs):
-    global count
-    count += 1
-    return inputs
-
-tensorwire.serve(model, listen="127.0.0.1:0", on_ready=lambda app: print(app.urls[0], flush=True))
-print(count)
+tensorwire.serve(lambda inputs: inputs, listen=sys.argv[1], workers=int(sys.argv[2]), on_ready=on_ready)
 """
 
 
-def test_sigterm_under_load_loses_no_accepted_request(start: Start) -> None:
-    process = start("-c", COUNTED)
+@dataclass
+class Sent:
+    """One request: when all of it was written, and the answer's status."""
+
+    at: float = math.inf
+    status: int = 0
+
+
+def keep_asking(url: str, stop: threading.Event, sent: list[Sent]) -> None:
+    """Ask, over connections of up to 20 requests each, until the server has gone."""
+    while not stop.is_set():
+        with contextlib.suppress(OSError, EOFError), connected(url) as raw:
+            for _ in range(20):
+                one = Sent()
+                sent.append(one)
+                raw.send(post(BODY))
+                one.at = time.monotonic()
+                answer = raw.answer()
+                one.status = answer.status
+                if answer.fields.get("connection") == "close":
+                    break
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("place", ["127.0.0.1:0", "unix:s"])
+def test_sigterm_under_load_answers_all_that_was_sent_before(start: Start, place: str, workers: str) -> None:
+    process = start("-c", LOADED, place, workers)
     url = first_line(process)
-    answered: list[int] = []
-
-    def load() -> None:
-        with contextlib.suppress(OSError, EOFError):
-            while True:
-                with Raw(url) as raw:
-                    for _ in range(50):
-                        answered.append(raw.post(BODY).status)
-                        if raw.sock.fileno() < 0:
-                            break
-
-    threads = [threading.Thread(target=load) for _ in range(8)]
+    stop, each = threading.Event(), [list[Sent]() for _ in range(8)]
+    threads = [threading.Thread(target=keep_asking, args=(url, stop, sent)) for sent in each]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(answered) > 300)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=PATIENCE)
-    for thread in threads:
-        thread.join()
+    try:
+        wait_until(lambda: sum(map(len, each)) > 1000)
+        stopped = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert process.returncode == 0
-    assert set(answered) == {200}
-    assert int(out) == len(answered)
+    accepted = [one for sent in each for one in sent if one.at < stopped]
+    assert len(accepted) > 900
+    assert {one.status for one in accepted} == {200}
+
+
+@pytest.mark.parametrize("page", [False, True])
+@pytest.mark.parametrize("place", ["127.0.0.1:0", "unix"])
+def test_what_came_before_a_stop_is_answered(tmp_path: Path, place: str, page: bool) -> None:
+    """Also what the loop has not read yet, and over connections that it has not accepted."""
+
+    async def main() -> list[int]:
+        app = make_app(EchoModel(), listen=f"unix:{tmp_path / 's'}" if place == "unix" else place)
+        await app.start()
+        with contextlib.ExitStack() as opened:
+            known, *strangers = (opened.enter_context(Raw(app.urls[0])) for _ in range(40))
+            await asyncio.to_thread(known.get, "/healthz") if page else await asyncio.to_thread(known.post, BODY)
+            strangers += [opened.enter_context(Raw(app.urls[0])) for _ in range(40)]
+            for raw in (known, *strangers):  # within one step of the loop
+                raw.send(post(BODY))
+            assert await app.stop()
+            return [raw.answer().status for raw in (known, *strangers)]
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        assert runner.run(main()) == [200] * 80
 
 
 def test_a_full_disk_under_the_log_stops_nothing(start: Start) -> None:

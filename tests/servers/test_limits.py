@@ -72,6 +72,23 @@ def test_memory_is_shared_by_all_connections(gate: Gate, way: Callable[[Raw], No
         wait_until(lambda: server.app.budget.used == 0)
 
 
+def test_memory_kept_warm_is_a_part_of_the_limit() -> None:
+    before = tw.pool_limit(64 << 20)
+    try:
+        body = bytes(tw.encode(tw.Request({"x": np.zeros(3 << 20, np.uint8)})))
+        for limit, kept in ((8 << 20, False), (16 << 20, True)):  # a quarter of it: 2 MiB, 4 MiB
+            tw.pool_trim()
+            with BackgroundServer(EchoModel(), memory_limit=limit, pool_idle=1000) as server, Raw(server.url) as raw:
+                assert raw.post(body).status == 200
+                wait_until(lambda server=server: server.app.budget.used == 0)
+                assert (tw.pool_stats()["pooled_bytes"] >= 3 << 20) == kept
+        assert tw.pool_limit(1 << 20) == 64 << 20
+        with BackgroundServer(EchoModel(), memory_limit=1 << 30):  # one that is less already stays
+            assert tw.pool_limit(1 << 20) == 1 << 20
+    finally:
+        tw.pool_limit(before)
+
+
 def test_chunked_bodies_count_too(gate: Gate) -> None:
     with (
         BackgroundServer(gate.model, memory_limit=len(BODY) + 50) as server,

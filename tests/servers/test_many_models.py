@@ -16,7 +16,7 @@ import pytest
 from processes import Start, first_line
 from rawhttp import Raw, head
 from version_folders import X, write
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
@@ -197,6 +197,47 @@ def test_serve_a_base_path_and_a_configuration(models: Path, start: Start, tmp_p
             assert "line 2: model 'a': unknown key 'pth'" in line
             break
     assert infer(url) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_hangup_looks_at_base_paths(start: Start, tmp_path: Path, workers: int) -> None:
+    write(tmp_path / "m", 1, 2)
+    process = start(
+        *("-m", "tensorwire", "serve", "m", "--listen", "unix:s", "--poll", "0", "--workers", str(workers)),
+    )
+    assert "listening on" in first_line(process)
+    url = f"unix://{tmp_path}/s"
+    wait_until(lambda: ready(url, "m"))
+    assert infer(url) == 2
+    write(tmp_path / "m", 2, 3)
+
+    def answers() -> set[float]:
+        return {infer(url) for _ in range(6)}
+
+    assert answers() == {2}
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: answers() == {3})
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert err.count("looking at the files of 1 models") == workers
+    assert "starting another" not in err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_hangup_with_nothing_to_read(start: Start, tmp_path: Path, workers: int) -> None:
+    process = start("-m", "tensorwire", "serve", "--echo", "--listen", "unix:s", "--workers", str(workers))
+    assert "listening on" in first_line(process)
+    process.send_signal(signal.SIGHUP)  # the second worker may be starting
+    assert process.stderr is not None
+    told = [process.stderr.readline() for _ in range(workers)]
+    assert all("nothing to read again" in line for line in told), told
+    with Raw(f"unix://{tmp_path}/s") as raw:
+        assert raw.get("/readyz").status == 200
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert not (tmp_path / "s").exists()
 
 
 def ready(url: str, model: str = "b") -> bool:
