@@ -52,6 +52,8 @@ EXAMPLES = """Examples:
 
     tensorwire serve /srv/models/digits --name digits
 
+    tensorwire serve s3://bucket/models/digits --poll 60
+
     tensorwire serve --config models.toml
 
     tensorwire serve --config models.toml --model-memory 8GiB --on-demand
@@ -62,11 +64,11 @@ EXAMPLES = """Examples:
 
 def serve(
     path: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            metavar="PATH|MODULE:NAME",
-            help="Model file or folder, or a function or class of a Python module. Without it: a small classifier of "
-            "digits.",
+            metavar="PATH|URL|MODULE:NAME",
+            help="Model file or folder, here or at a URL, or a function or class of a Python module. Without it: a "
+            "small classifier of digits.",
         ),
     ] = None,
     config: Annotated[
@@ -80,8 +82,8 @@ def serve(
         ),
     ] = None,
     model_base_path: Annotated[
-        Path | None,
-        typer.Option("--model_base_path", metavar="DIR", help="TensorFlow Serving's flag for PATH."),
+        str | None,
+        typer.Option("--model_base_path", metavar="DIR|URL", help="TensorFlow Serving's flag for PATH."),
     ] = None,
     model_name: Annotated[
         str, typer.Option("--model_name", "--name", metavar="NAME", help="The model's name. Default: its file's.")
@@ -109,6 +111,12 @@ def serve(
         typer.Option(
             metavar="SIZE",
             help="Memory that all models may take together; one that does not fit is refused. Default: any.",
+        ),
+    ] = None,
+    model_cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where files of models from URLs are kept. Default: tensorwire in the user's caches."
         ),
     ] = None,
     on_demand: Annotated[
@@ -292,6 +300,7 @@ def serve(
         admin_token=read_token(admin_token_file),
         model_memory=0 if model_memory is None else parse_size(model_memory, "--model-memory"),
         on_demand=on_demand,
+        model_cache=model_cache,
         on_ready=on_ready,
         **limits,
     )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,8 @@ from tensorwire.servers.repository.config import ModelConfig
 from tensorwire.servers.repository.layout import Stamp
 from tensorwire.servers.repository.loading import Loader
 from tensorwire.servers.repository.room import Room
-from tensorwire.servers.repository.scan import Scan, scan
+from tensorwire.servers.repository.scan import Scan
+from tensorwire.servers.repository.source import Source, open_source
 from tensorwire.servers.repository.version import ModelVersion, State
 from tensorwire.servers.resident import size_text
 
@@ -55,6 +57,7 @@ class ManagedModel:
         publisher: Publisher,
         is_model: Callable[[Path], bool],
         room: Room,
+        cache: Path | None = None,
     ) -> None:
         self.config = config
         self.problem = ""
@@ -62,18 +65,23 @@ class ManagedModel:
         self._loader = loader
         self._publisher = publisher
         self._room = room
-        self._is_model = is_model
+        self._open = partial(open_source, is_model=is_model, cache=cache)
+        self._source = self._open(config.path)
         self._seen: dict[int, tuple[Stamp, float]] = {}
         self._step = asyncio.Lock()
 
     @property
-    def base(self) -> Path:
-        return Path(self.config.path).expanduser()
+    def source(self) -> Source:
+        """Where the versions come from: the base path of the configuration."""
+        if self._source.path != self.config.path:
+            self._source.close()
+            self._source = self._open(self.config.path)
+        return self._source
 
     @property
     def waiting(self) -> bool:
-        """There are versions whose files are still changing."""
-        return bool(self._seen)
+        """There are versions whose files are still changing, or on their way here."""
+        return bool(self._seen) or self._source.busy
 
     @property
     def available(self) -> tuple[int, ...]:
@@ -103,7 +111,8 @@ class ManagedModel:
         not. Raises nothing of what the disk or a model does.
         """
         async with self._step:
-            seen = await asyncio.to_thread(scan, self.base, self.config.policy, self._is_model)
+            there = [version.path for version in self.versions.values() if version.serves or version.asleep]
+            seen = await self.source.scan(self.config, there)
             self._complain(seen.problem)
             for number, reason in seen.unreadable.items():
                 self._unreadable(number, seen.paths[number], reason)
@@ -132,6 +141,7 @@ class ManagedModel:
             await asyncio.gather(
                 *[self._retire(version) for version in self.versions.values() if version.serves or version.asleep]
             )
+            self._source.close()
 
     def _complain(self, problem: str) -> None:
         if problem and problem != self.problem:
