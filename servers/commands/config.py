@@ -11,6 +11,8 @@ import typer
 from tensorwire.servers.commands.values import UserError, shown
 from tensorwire.servers.repository.config import ModelConfig, VersionPolicy
 from tensorwire.servers.repository.config_file import read_config
+from tensorwire.servers.repository.drivers import missing_driver
+from tensorwire.servers.repository.source import is_remote
 from tensorwire.servers.repository.tfs_file import write_tfs
 from tensorwire.servers.repository.toml_file import write_toml
 
@@ -67,17 +69,17 @@ def check(file: File, kind: Kind = None) -> None:
         table.add_column(title, overflow="fold")
     missing = 0
     for model in config.models:
-        there = "://" in model.path or Path(model.path).expanduser().exists()
-        missing += not there
+        wrong = _wrong(model.path)
+        missing += bool(wrong)
         labels = ", ".join(f"{label}={number}" for label, number in model.labels.items())
         name = model.name + (" (default)" if model.name == (config.default or config.models[0].name) else "")
-        path = model.path + ("" if there else " (not there)")
+        path = model.path + (f" ({wrong})" if wrong else "")
         cells = (name, path, model.engine or "by its files", _versions(model), labels)
         table.add_row(*(Text(shown(cell)) for cell in cells))
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        f"{len(config.models)} models{f', {missing} base paths are not there' if missing else ''}: no mistakes"
+        f"{len(config.models)} models{f', {missing} base paths cannot be read' if missing else ''}: no mistakes"
     )
 
 
@@ -99,6 +101,13 @@ def convert(
         raise UserError(f"{output} exists: remove it first, or give another --output")
     output.write_text(text)
     print(f"{output}: {len(config.models)} models")
+
+
+def _wrong(path: str) -> str:
+    """Why a base path cannot be read, as far as that is known without asking a network."""
+    if is_remote(path):
+        return missing_driver(path)
+    return "" if Path(path).expanduser().exists() else "not there"
 
 
 def _versions(model: ModelConfig) -> str:

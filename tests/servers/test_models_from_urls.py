@@ -86,3 +86,19 @@ def test_serve_takes_a_url(models: Path, site: IndexServer, tmp_path: Path, star
     # A look that hangs keeps nobody from stopping.
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
+
+
+def test_config_check_names_missing_drivers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    config = tmp_path / "models.toml"
+    config.write_text(
+        '[models.a]\npath = "s3://bucket/a"\n[models.b]\npath = "nonsense://b"\n[models.c]\npath = "memory://c"\n'
+    )
+    assert main(["config", "check", str(config)]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "pip install s3fs" in shown and "nothing is known of nonsense:// addresses" in shown
+    assert "3 models, 2 base paths cannot be read: no mistakes" in shown
