@@ -182,4 +182,5 @@ class _Keeper:
             if not self.model.waiting or time.monotonic() > self._patience:
                 self.looked.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), self._pause(self.model))
+                async with asyncio.timeout(self._pause(self.model)):  # 3.11's wait_for may lose a cancellation
+                    await self.wake.wait()
