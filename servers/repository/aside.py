@@ -42,5 +42,6 @@ async def wait_for(future: Future[T], seconds: float) -> bool:
 
     future.add_done_callback(tell)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(over.wait(), seconds)
+        async with asyncio.timeout(seconds):  # asyncio.wait_for of Python 3.11 may lose a cancellation
+            await over.wait()
     return future.done()
