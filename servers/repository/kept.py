@@ -67,6 +67,24 @@ class Kept:
             raise ModelError(f"{error.filename or self.folder}: cannot be kept: {error.strerror or error}") from error
         raise ModelError("no longer needed")
 
+    def whole(self) -> dict[int, Path]:
+        """The folder of each version that is there, the latest when there are several. Raises OSError."""
+        if not self.folder.exists():
+            return {}
+        places = [path for path in self.folder.iterdir() if _STEM.fullmatch(path.name) and not path.suffix]
+        places.sort(key=lambda place: place.stat().st_mtime_ns)
+        return {int(place.name.partition("-")[0]): place for place in places}
+
+    def hold(self, place: Path) -> Lease | None:
+        """A lease of a folder that is there; None when it is not, or no longer. Raises OSError."""
+        descriptor = self._lock(place, fcntl.LOCK_SH)
+        if descriptor is None:
+            return None
+        if place.is_dir():
+            return Lease(descriptor)
+        os.close(descriptor)
+        return None
+
     def prune(self) -> None:
         """Remove what nobody uses. Raises nothing: what cannot be removed stays."""
         with contextlib.suppress(OSError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import shutil
 import threading
@@ -19,7 +21,7 @@ from tensorwire.servers.repository.aside import run_aside, wait_for
 from tensorwire.servers.repository.config import ModelConfig, VersionPolicy
 from tensorwire.servers.repository.download import find_pin, full_disk, is_url
 from tensorwire.servers.repository.kept import Kept, Lease
-from tensorwire.servers.repository.layout import Stamp
+from tensorwire.servers.repository.layout import Stamp, look
 from tensorwire.servers.repository.remote_files import Away, RemoteFiles, State
 from tensorwire.servers.repository.scan import Scan
 from tensorwire.servers.resident import size_text
@@ -81,6 +83,7 @@ class RemoteSource:
         self._next = 0.0
         self._listing: _Listing | None = None
         self._problem = ""
+        self._before: dict[Path, Stamp] = {}
         self._versions: dict[int, _Version] = {}
         self._leases: dict[Path, Lease] = {}
         self._idle: set[Path] = set()
@@ -97,6 +100,8 @@ class RemoteSource:
         self._pending = False
         if self._problem:
             seen.problem = self._problem
+            if self._listing is None:
+                self._go_by_before(config.policy, seen)
         elif self._listing is None:
             self._pending = True
         else:
@@ -123,15 +128,44 @@ class RemoteSource:
             self._looking = run_aside(partial(self._look, policy))
         if not await wait_for(self._looking, _WAIT):
             if time.monotonic() - self._began > _HANGS:
-                self._problem = f"{self._files.shown}: no answer for {_HANGS:g} s"
+                await self._miss(f"{self._files.shown}: no answer for {_HANGS:g} s")
             return
         looked, self._looking = self._looking, None
         now = time.monotonic()
         self._next = now + min(_SHARE * (now - self._began), _LONGEST_PAUSE)
         try:
             self._listing, self._problem = looked.result(), ""
+        except Away as error:
+            await self._miss(str(error))
         except ModelError as error:
             self._problem = str(error)
+
+    async def _miss(self, problem: str) -> None:
+        """Note that the place is away; at the start what an earlier server has left in the cache is as good as any."""
+        self._problem = problem
+        if self._listing is None and not self._before:
+            self._before = await asyncio.to_thread(self._kept_before)
+
+    def _kept_before(self) -> dict[Path, Stamp]:
+        found: dict[Path, Stamp] = {}
+        with contextlib.suppress(OSError):
+            for place in self._kept.whole().values():
+                there = look(place)
+                found[place] = Stamp(there.files, there.nbytes, 0, int(place.name.partition("-")[2], 16))
+        return found
+
+    def _go_by_before(self, policy: VersionPolicy, seen: Scan) -> None:
+        places = {int(place.name.partition("-")[0]): place for place in self._before}
+        seen.wanted = policy.choose(places)
+        for number in seen.wanted:
+            place = seen.paths[number] = places[number]
+            if place not in self._leases:
+                with contextlib.suppress(OSError):
+                    lease = self._kept.hold(place)
+                    if lease is not None:
+                        self._leases[place] = lease
+            if place in self._leases:
+                seen.stamps[number] = self._before[place]
 
     def _look(self, policy: VersionPolicy) -> _Listing:
         names = self._files.versions()

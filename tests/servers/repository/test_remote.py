@@ -233,6 +233,34 @@ def test_a_place_that_is_away_is_told_and_what_serves_goes_on(trees: Callable[[s
     run(test, cache, model(tree.url))
 
 
+def test_a_server_that_starts_while_the_place_is_away_serves_what_it_had(
+    trees: Callable[[str], Tree], cache: Path
+) -> None:
+    tree = trees("http")
+    tree.write(1)
+    tree.write(2)
+
+    async def first(repository: Repository, published: Published, gate: Gate) -> None:
+        await settled(repository, lambda: published.versions() == [2])
+        tree.write(2, "20")
+        await settled(repository, lambda: offset(published, 2) == 20)
+
+    async def second(repository: Repository, published: Published, gate: Gate) -> None:
+        managed = repository.models["m"]
+        await settled(repository, lambda: published.versions() == [2])
+        assert offset(published, 2) == 20
+        assert "cannot be read: Cannot connect" in managed.problem
+        tree.site.start(tree.site.port)
+        await settled(repository, lambda: managed.problem == "")
+        tree.write(3)
+        await settled(repository, lambda: published.versions() == [3])
+        assert published.steps == ["+m:2", "+m:3", "-m:2"], "what it had is what is there, and not loaded again"
+
+    run(first, cache, model(tree.url))
+    tree.site.close()
+    run(second, cache, model(tree.url))
+
+
 def test_places_that_hang_hold_nobody_up(trees: Callable[[str], Tree], cache: Path, tmp_path: Path) -> None:
     tree = trees("http")
     away = [f"away{number}" for number in range(12)]
