@@ -20,6 +20,7 @@ from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.config_file import load_config
 from tensorwire.servers.repository.layout import numbered
 from tensorwire.servers.repository.loading import Load
+from tensorwire.servers.repository.source import is_remote, name_of
 from tensorwire.servers.server import App
 from tensorwire.servers.service import Service, load_version, open_model
 from tensorwire.servers.supervisor import Supervisor
@@ -60,10 +61,12 @@ def make_app(
     model_memory: int = 0,
     on_demand: bool = False,
     cache_dir: str | Path | None = None,
+    model_cache: str | Path | None = None,
     **limits: Any,
 ) -> App:
     """An App for one model: a path, 'module:name' of Python, a function, class or object of Python, a Model, or None
-    for the embedded digits classifier. A folder of numbered versions is kept in line with: see Repository.
+    for the embedded digits classifier. A folder of numbered versions, or a URL that fsspec reads, is kept in line with:
+    see Repository; files from URLs are kept in the folder ``model_cache`` (None: tensorwire in the user's caches).
 
     ``name`` is the model's, if not its file's. ``config``: instead of one model, those of a configuration, or of a file
     that holds one in any of the formats of ``repository.config_file``; ``poll``: seconds between two looks at their
@@ -115,6 +118,7 @@ def make_app(
         watch=watch,
         memory=model_memory,
         on_demand=on_demand,
+        cache=None if model_cache is None else Path(model_cache).expanduser(),
     )
     return App(
         service,
@@ -271,17 +275,23 @@ def _end_isolated() -> None:
 
 
 def _versioned(model: Any, name: str, engine: str | None, options: Mapping[str, Any] | None) -> RepositoryConfig | None:
-    """The configuration of a base path with numbered versions; None when the model is something else."""
+    """The configuration of a URL or a base path with numbered versions; None when the model is something else."""
     if not is_base_path(model):
         return None
+    if is_remote(str(model)):
+        address = str(model)
+        only = ModelConfig(name=name or name_of(address), path=address, engine=engine, options=dict(options or {}))
+        return RepositoryConfig(models=(only,))
     base = Path(model).expanduser().absolute()
     only = ModelConfig(name=name or base.name, path=str(base), engine=engine, options=dict(options or {}))
     return RepositoryConfig(models=(only,))
 
 
 def is_base_path(model: Any) -> bool:
-    """It is a folder of numbered versions."""
+    """It is a URL, or a folder of numbered versions."""
     if not isinstance(model, str | Path):
         return False
+    if is_remote(str(model)):
+        return True
     base = Path(model).expanduser().absolute()
     return base.is_dir() and bool(numbered(base))

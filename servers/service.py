@@ -54,6 +54,7 @@ class Service:
     deadline (None: no such limit). ``config``: models to load from disk, and to keep in line with it, from ``start``
     on; ``load``: how (None: by load_version); ``poll`` and ``watch``: when it is looked at, see Repository;
     ``memory`` and ``on_demand``: bytes that these models may take together, and what becomes of others: see Room.
+    ``cache``: the folder for those from URLs (None: the user's).
     ``requests`` and ``failures`` count calls and those of them that ended in a RequestError; of these, ``expired``
     whose deadline had passed and ``cancelled`` whose client had gone away before the model was run.
     """
@@ -72,6 +73,7 @@ class Service:
         watch: bool = True,
         memory: int = 0,
         on_demand: bool = False,
+        cache: Path | None = None,
     ) -> None:
         if request_timeout is not None and not request_timeout > 0:
             raise ValueError(f"request_timeout must be above 0 seconds, is {request_timeout:g}")
@@ -98,6 +100,7 @@ class Service:
                 watch=watch,
                 memory=memory,
                 on_demand=on_demand,
+                cache=cache,
             )
             self._demand = Demand(self.repository, max_queue)
             self._know(config)

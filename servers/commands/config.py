@@ -13,7 +13,9 @@ from tensorwire.servers.commands.values import UserError, shown
 from tensorwire.servers.engines.registry import is_model
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, VersionPolicy
 from tensorwire.servers.repository.config_file import read_config
+from tensorwire.servers.repository.drivers import missing_driver
 from tensorwire.servers.repository.layout import find_versions
+from tensorwire.servers.repository.source import is_remote
 from tensorwire.servers.repository.tfs_file import tfs_remarks, write_tfs
 from tensorwire.servers.repository.toml_file import write_toml
 
@@ -76,11 +78,11 @@ def check(file: File, kind: Kind = None) -> None:
     remarks = list(config.remarks)
     missing = 0
     for model in config.models:
-        there = "://" in model.path or Path(model.path).expanduser().exists()
-        missing += not there
+        wrong = _wrong(model.path)
+        missing += bool(wrong)
         labels = ", ".join(f"{label}={number}" for label, number in model.labels.items())
         name = model.name + (" (default)" if model.name == (config.default or config.models[0].name) else "")
-        path = model.path + ("" if there else " (not there)")
+        path = model.path + (f" ({wrong})" if wrong else "")
         cells = (name, path, model.engine or "by its files", _versions(model), labels, _besides(model))
         table.add_row(*(Text(shown(cell)) for cell in cells))
         remarks += _label_remarks(model)
@@ -89,7 +91,7 @@ def check(file: File, kind: Kind = None) -> None:
     for remark in remarks:
         console.print(Text(shown(remark)))
     console.print(
-        f"{len(config.models)} models{f', {missing} base paths are not there' if missing else ''}: no mistakes"
+        f"{len(config.models)} models{f', {missing} base paths cannot be read' if missing else ''}: no mistakes"
     )
 
 
@@ -149,6 +151,13 @@ def _besides(model: ModelConfig) -> str:
         if value != getattr(usual, name):
             found.append(f"{name} {str(value).lower() if isinstance(value, bool) else value}")
     return "; ".join(found)
+
+
+def _wrong(path: str) -> str:
+    """Why a base path cannot be read, as far as that is known without asking a network."""
+    if is_remote(path):
+        return missing_driver(path)
+    return "" if Path(path).expanduser().exists() else "not there"
 
 
 def _versions(model: ModelConfig) -> str:

@@ -58,6 +58,8 @@ EXAMPLES = """Examples:
 
     tensorwire serve /srv/models/digits --name digits
 
+    tensorwire serve s3://bucket/models/digits --poll 60
+
     tensorwire serve --config models.toml
 
     tensorwire serve --config models.toml --reload off
@@ -78,11 +80,11 @@ class Reload(StrEnum):
 
 def serve(
     path: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            metavar="PATH|MODULE:NAME",
-            help="Model file or folder, or a function or class of a Python module. Without it: a small classifier of "
-            "digits.",
+            metavar="PATH|URL|MODULE:NAME",
+            help="Model file or folder, here or at a URL, or a function or class of a Python module. Without it: a "
+            "small classifier of digits.",
         ),
     ] = None,
     config: Annotated[
@@ -99,7 +101,7 @@ def serve(
         str | None,
         typer.Option(
             "--model_base_path",
-            metavar="DIR",
+            metavar="DIR|URL",
             help="TensorFlow Serving's flag for PATH. A folder without a version, or that is not there yet, is waited "
             "for. Ignored with --config, as there.",
         ),
@@ -137,6 +139,12 @@ def serve(
         typer.Option(
             metavar="SIZE",
             help="Memory that all models may take together; one that does not fit is refused. Default: any.",
+        ),
+    ] = None,
+    model_cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where files of models from URLs are kept. Default: tensorwire in the user's caches."
         ),
     ] = None,
     on_demand: Annotated[
@@ -272,7 +280,7 @@ def serve(
     source: Path | RepositoryConfig | None = config
     if config is None and model_base_path is not None:
         source = base_path_config(model_base_path, model_name, engine, options)
-        path = Path(model_base_path) if source is None else None
+        path = model_base_path if source is None else None
     if source is None and not is_base_path(path):
         _check_single(admin_token_file, model_memory)
     if admin_token_file is not None and workers > 1:
@@ -331,6 +339,7 @@ def serve(
         admin_token=read_token(admin_token_file),
         model_memory=0 if model_memory is None else parse_size(model_memory, "--model-memory"),
         on_demand=on_demand,
+        model_cache=model_cache,
         on_ready=on_ready,
         **limits,
     )

@@ -29,14 +29,15 @@ def base_path_config(path: str, name: str, engine: str | None, options: Mapping[
     from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
     from tensorwire.servers.repository.config_file import check_places
     from tensorwire.servers.repository.layout import numbered
+    from tensorwire.servers.repository.source import is_remote, name_of
 
-    remote = "://" in path
-    base = Path(path).expanduser().absolute()
-    if not remote:
+    if is_remote(path):
+        name = name or name_of(path)
+    else:
+        base = Path(path).expanduser().absolute()
         if base.is_file() or is_reference(path) or (base.is_dir() and not numbered(base) and is_model(base)):
             return None
-        path = str(base)
-    name = name or base.name
+        path, name = str(base), name or base.name
     return check_places(
         RepositoryConfig(models=(ModelConfig(name=name, path=path, engine=engine, options=dict(options)),))
     )

@@ -18,7 +18,18 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tensorwire.servers.model import ModelError
 
-__all__ = ["LARGEST", "Fetched", "fetch", "is_url", "plain_url"]
+__all__ = [
+    "LARGEST",
+    "Fetched",
+    "fetch",
+    "file_name",
+    "find_pin",
+    "full_disk",
+    "http_options",
+    "is_url",
+    "plain_url",
+    "url_folder",
+]
 
 LARGEST = 16 * 2**30
 """Bytes of a model, unless the caller says otherwise."""
@@ -55,6 +66,30 @@ def plain_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def url_folder(cache: Path, address: str) -> Path:
+    """Where in a cache is kept what an address leads to."""
+    return cache / "models" / hashlib.sha256(address.encode()).hexdigest()[:32]
+
+
+def file_name(address: str) -> str:
+    """The name of the file at an address, fit for any folder; 'model' where it has none."""
+    name = unquote(urlsplit(address).path).rpartition("/")[2]
+    return re.sub(r"[^\w.+-]", "_", name)[-100:].lstrip(".") or "model"
+
+
+def full_disk(folder: Path, reason: str | None) -> str:
+    """What is said when the disk of a cache has no room."""
+    return f"the disk of {folder} is full: {reason}"
+
+
+def http_options(timeout: float) -> dict[str, Any]:
+    """What fsspec's file system for http is made with; ``timeout``: seconds without progress."""
+    import aiohttp
+
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=min(timeout, _CONNECT_TIMEOUT), sock_read=timeout)
+    return {"client_kwargs": {"timeout": limits, "trust_env": True, "headers": {"Accept-Encoding": "identity"}}}
+
+
 def fetch(
     url: str, folder: Path, *, max_bytes: int = LARGEST, timeout: float = 60.0, progress: Progress | None = None
 ) -> Fetched:
@@ -70,7 +105,7 @@ def fetch(
     """
     place = _Place(url, folder)
     shown = plain_url(url)
-    pin = _pin(url, shown)
+    pin = find_pin(url, shown)
     try:
         server = _Server(url.partition("#")[0], timeout)
         place.make()
@@ -87,7 +122,8 @@ def fetch(
         raise ModelError(f"{shown}: {_reason(error, folder, timeout)}") from error
 
 
-def _pin(url: str, shown: str) -> str | None:
+def find_pin(url: str, shown: str) -> str | None:
+    """The SHA-256 that a URL ends in, if it does. Raises ModelError, which names the URL as ``shown``."""
     fragment = urlsplit(url).fragment
     if not fragment:
         return None
@@ -117,12 +153,7 @@ class _Server:
             ) from None
         self._url = url
         self._unreachable: tuple[type[BaseException], ...] = (aiohttp.ClientConnectionError, TimeoutError)
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=min(timeout, _CONNECT_TIMEOUT), sock_read=timeout)
-        self._files: Any = fsspec.filesystem(
-            "http",
-            skip_instance_cache=True,
-            client_kwargs={"timeout": limits, "trust_env": True, "headers": {"Accept-Encoding": "identity"}},
-        )
+        self._files: Any = fsspec.filesystem("http", skip_instance_cache=True, **http_options(timeout))
 
     def state(self) -> tuple[dict[str, str] | None, bool]:
         """What tells the file's state from others (None: the server does not say), and whether the server is there."""
@@ -184,9 +215,8 @@ class _Place:
 
     def __init__(self, url: str, folder: Path) -> None:
         address = url.partition("#")[0]
-        name = unquote(urlsplit(address).path).rpartition("/")[2]
-        self._folder = folder / "models" / hashlib.sha256(address.encode()).hexdigest()[:32]
-        self.file = self._folder / (re.sub(r"[^\w.+-]", "_", name)[-100:].lstrip(".") or "model")
+        self._folder = url_folder(folder, address)
+        self.file = self._folder / file_name(address)
         self._about = self._folder / "about.json"
 
     def make(self) -> None:
@@ -252,7 +282,7 @@ def _reason(error: Exception, folder: Path, timeout: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer or no progress for {timeout:g} s"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk of {folder} is full: {error.strerror}"
+        return full_disk(folder, error.strerror)
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot be kept in {folder}: {error.strerror}"
     if isinstance(status, int) and status:

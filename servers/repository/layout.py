@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tensorwire.servers.model import ModelError
 from tensorwire.servers.repository.config import LARGEST_VERSION
 
-__all__ = ["Stamp", "find_versions", "look", "model_file", "numbered"]
+__all__ = ["Stamp", "find_versions", "look", "model_file", "numbered", "version_names"]
 
 _MOST_LISTED = 8
 _HIDDEN = (".", "_")
@@ -53,15 +53,20 @@ def find_versions(base: Path, is_model: Callable[[Path], bool]) -> dict[int, Pat
 
 def numbered(base: Path) -> dict[int, Path]:
     """The entries of a folder whose names are version numbers. Raises OSError."""
-    names: dict[int, str] = {}
     with os.scandir(base) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.isdigit() and name.isascii() and len(name) <= _LONGEST_NUMBER:
-                number = int(name)
-                if number <= LARGEST_VERSION and (number not in names or len(name) < len(names[number])):
-                    names[number] = name
+        names = version_names(entry.name for entry in entries)
     return {number: base / name for number, name in names.items()}
+
+
+def version_names(names: Iterable[str]) -> dict[int, str]:
+    """Those of the names that are version numbers; of two names for one number the shorter."""
+    found: dict[int, str] = {}
+    for name in names:
+        if name.isdigit() and name.isascii() and len(name) <= _LONGEST_NUMBER:
+            number = int(name)
+            if number <= LARGEST_VERSION and (number not in found or len(name) < len(found[number])):
+                found[number] = name
+    return found
 
 
 def look(path: Path) -> Stamp:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,8 +15,9 @@ from tensorwire.servers.repository.config import ModelConfig
 from tensorwire.servers.repository.layout import Stamp, look
 from tensorwire.servers.repository.loading import Loader
 from tensorwire.servers.repository.room import Evict, Room
-from tensorwire.servers.repository.scan import Scan, scan
+from tensorwire.servers.repository.scan import Scan
 from tensorwire.servers.repository.settling import Settling
+from tensorwire.servers.repository.source import Source, open_source
 from tensorwire.servers.repository.version import ModelVersion, State
 from tensorwire.servers.resident import size_text
 
@@ -57,6 +59,7 @@ class ManagedModel:
         publisher: Publisher,
         is_model: Callable[[Path], bool],
         room: Room,
+        cache: Path | None = None,
     ) -> None:
         self.config = config
         self.problem = ""
@@ -64,20 +67,25 @@ class ManagedModel:
         self._loader = loader
         self._publisher = publisher
         self._room = room
-        self._is_model = is_model
+        self._open = partial(open_source, is_model=is_model, cache=cache)
+        self._source = self._open(config.path)
         self._settling = Settling()
         self._unloading: dict[int, asyncio.Task[None]] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._step = asyncio.Lock()
 
     @property
-    def base(self) -> Path:
-        return Path(self.config.path).expanduser()
+    def source(self) -> Source:
+        """Where the versions come from: the base path of the configuration."""
+        if self._source.path != self.config.path:
+            self._source.close()
+            self._source = self._open(self.config.path)
+        return self._source
 
     @property
     def waiting(self) -> bool:
-        """There are versions whose files have just changed: another look is of use soon."""
-        return self._settling.impatient(self.config.settle)
+        """There are versions whose files have just changed, or are on their way here: another look is of use soon."""
+        return self._settling.impatient(self.config.settle) or self._source.busy
 
     @property
     def available(self) -> tuple[int, ...]:
@@ -113,7 +121,8 @@ class ManagedModel:
         not. Raises nothing of what the disk or a model does.
         """
         async with self._step:
-            seen = await asyncio.to_thread(scan, self.base, self.config.policy, self._is_model)
+            there = [version.path for version in self.versions.values() if version.serves or version.asleep]
+            seen = await self.source.scan(self.config, there)
             self._complain(seen.problem)
             for number, reason in seen.unreadable.items():
                 self._unreadable(number, seen.paths[number], reason)
@@ -143,6 +152,7 @@ class ManagedModel:
             for version in self.versions.values():
                 if version.serves or version.asleep:
                     self._retire(version)
+            self._source.close()
         return asyncio.ensure_future(self._finished())
 
     async def _finished(self) -> None:

@@ -29,7 +29,7 @@ class Repository:
     ``publisher`` sends requests to what is loaded. ``poll``: seconds between two looks at the disk (0: only at the
     start and when told to); ``watch``: look when the system tells of a change, and at the clock's call seldom.
     ``memory`` and ``on_demand``: bytes that models may take together (0: any number), and what becomes of those that
-    have no room; see Room.
+    have no room; see Room. ``cache``: the folder for models from URLs (None: source.default_cache()).
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Repository:
         threads: int = 4,
         memory: int = 0,
         on_demand: bool = False,
+        cache: Path | None = None,
     ) -> None:
         self.config = config
         self.room = Room(memory, on_demand, self._residents)
@@ -51,6 +52,7 @@ class Repository:
         self._is_model = is_model
         self._publisher = publisher
         self._poll = poll
+        self._cache = cache
         self._keepers: dict[str, _Keeper] = {}
         self._ending: dict[str, asyncio.Future[Awaitable[None]]] = {}
         self._watcher = Watcher(self.wake) if watch and poll else None
@@ -104,6 +106,7 @@ class Repository:
                 steps.append(keeper.model.configure(model))
         self._watch()
         await asyncio.gather(*steps)
+        self._watch()  # models that have moved
 
     async def _ended(self, name: str, ending: asyncio.Future[Awaitable[None]], gone: Callable[[str], None]) -> None:
         """See a model off: withdrawn at once, and finished when it has answered what it had."""
@@ -147,13 +150,14 @@ class Repository:
             yield from keeper.model.residents()
 
     def _keep(self, config: ModelConfig) -> _Keeper:
-        model = ManagedModel(config, self._loader, self._publisher, self._is_model, self.room)
+        model = ManagedModel(config, self._loader, self._publisher, self._is_model, self.room, self._cache)
         keeper = self._keepers[config.name] = _Keeper(model, self._pause, self._ending.get(config.name))
         return keeper
 
     def _watch(self) -> None:
         if self._watcher is not None:
-            self._watcher.watch({name: keeper.model.base for name, keeper in self._keepers.items()})
+            bases = {name: keeper.model.source.base for name, keeper in self._keepers.items()}
+            self._watcher.watch({name: base for name, base in bases.items() if base is not None})
 
     def _pause(self, model: ManagedModel) -> float | None:
         """Seconds until the next look at a model's files; None: when something wakes it."""
@@ -202,4 +206,5 @@ class _Keeper:
             if not self.model.waiting or time.monotonic() > self._patience:
                 self.looked.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), self._pause(self.model))
+                async with asyncio.timeout(self._pause(self.model)):  # 3.11's wait_for may lose a cancellation
+                    await self.wake.wait()

@@ -81,7 +81,8 @@ class Watcher:
                 _log.warning("base paths cannot be watched, and are polled: %s", error)
                 self._watched = frozenset()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._again.wait(), _LOOK_MS / 1e3)
+                async with asyncio.timeout(_LOOK_MS / 1e3):
+                    await self._again.wait()
 
     def _there(self) -> dict[str, tuple[Path, int]]:
         """The base paths that are folders now, by model, with their inodes."""

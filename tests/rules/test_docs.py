@@ -90,7 +90,7 @@ class Session:
     def local(self, text: str) -> str:
         for name, port in self.ports.items():
             text = text.replace(f"127.0.0.1:{name}", f"127.0.0.1:{port}")
-        return text
+        return text.replace("/srv/models", str(self.folder / "models"))
 
     def stop(self) -> None:
         for server in self.servers:
@@ -107,7 +107,8 @@ class Session:
         while time.monotonic() < until:
             assert server.poll() is None, f"{command} ended with {server.returncode}"
             try:
-                if "--config" in command or "models/digits" in command:  # they listen before they have loaded
+                if "--config" in command or any("models/digits" in word for word in command):
+                    # They listen before they have loaded.
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").close()
                 else:
                     socket.create_connection(("127.0.0.1", int(port)), 1).close()

@@ -215,6 +215,19 @@ def test_a_new_configuration_loads_unloads_and_keeps(tmp_path: Path) -> None:
     run(test, model(tmp_path / "a", name="a"), model(tmp_path / "b", name="b"))
 
 
+def test_a_model_ends_though_it_is_told_to_look_at_the_same_time(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+
+    async def test(repository: Repository, published: Published, gate: Gate) -> None:
+        await settled(repository, lambda: published.versions() == [1])
+        await asyncio.sleep(0.1)  # it waits for its next look
+        repository.wake("m")
+        await asyncio.wait_for(repository.apply(RepositoryConfig(models=())), 20)
+        assert published.versions() == []
+
+    run(test, model(tmp_path), poll=60.0)
+
+
 def test_closing_while_a_model_is_loaded_leaves_nothing_open(tmp_path: Path) -> None:
     write_version(tmp_path, 1)
 

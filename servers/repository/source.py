@@ -1,0 +1,82 @@
+"""Where a model's versions come from: a folder of this machine, or a URL whose files are brought here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from tensorwire.servers.repository.config import ModelConfig
+from tensorwire.servers.repository.download import file_name
+from tensorwire.servers.repository.scan import Scan, scan
+
+__all__ = ["LocalSource", "Source", "default_cache", "is_remote", "name_of", "open_source"]
+
+
+class Source(Protocol):
+    """Looks at one base path; all methods are called on the event loop's thread."""
+
+    path: str
+    """The base path as it is configured."""
+
+    @property
+    def base(self) -> Path | None:
+        """The folder that can be watched for changes; None: there is none."""
+
+    @property
+    def busy(self) -> bool:
+        """There are versions that will soon be here: it is worth while to look again."""
+
+    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
+        """The versions that are there, those wanted, and the files of those that are here. ``in_use``: the paths of
+        versions that serve, which have to stay. Raises nothing of what the disk or a network does.
+        """
+
+    def close(self) -> None:
+        """Stop what is under way; nothing is in use any more."""
+
+
+class LocalSource:
+    """A folder or file of this machine."""
+
+    busy = False
+
+    def __init__(self, path: str, is_model: Callable[[Path], bool]) -> None:
+        self.path = path
+        self.base = Path(path).expanduser()
+        self._is_model = is_model
+
+    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
+        return await asyncio.to_thread(scan, self.base, config.policy, self._is_model)
+
+    def close(self) -> None:
+        pass
+
+
+def is_remote(path: str) -> bool:
+    """A base path is a URL."""
+    return "://" in path
+
+
+def name_of(url: str) -> str:
+    """The name of a model from a URL that is given none: that of its last folder, or of its file without the suffix."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/") or f"/{parts.netloc.rpartition('@')[2]}"
+    return Path(file_name(path)).stem
+
+
+def open_source(path: str, is_model: Callable[[Path], bool], cache: Path | None = None) -> Source:
+    """The source of a base path; ``cache``: where the files of a URL are kept (None: ``default_cache``)."""
+    if not is_remote(path):
+        return LocalSource(path, is_model)
+    from tensorwire.servers.repository.remote import RemoteSource
+
+    return RemoteSource(path, cache or default_cache())
+
+
+def default_cache() -> Path:
+    """The folder tensorwire in the user's folder of caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tensorwire"
