@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tensorwire import __version__
-from tensorwire._pace import Pace
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.outgoing import Outgoing, in_pieces
 
 __all__ = ["HandOver"]
 
@@ -31,7 +31,7 @@ class HandOver:
 
     def __init__(self, app: ASGIApp, limits: Limits, closed: Callable[[], None] = lambda: None) -> None:
         self._config = Config(
-            app,
+            in_pieces(app),
             http=HttpToolsProtocol,
             ws="none",
             lifespan="off",
@@ -55,7 +55,7 @@ class HandOver:
         """Serve a connection from now on; ``data`` is what has been read from it and not been answered."""
         protocol = PageProtocol(self._config, self._state, self._limits, self._closed)
         transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        protocol.connection_made(cast(asyncio.Transport, Outgoing(transport, self._limits)))
         protocol.data_received(data)
         if self._draining:
             protocol.shutdown()
@@ -84,6 +84,8 @@ class HandOver:
 class PageProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with limits for heads, and deaf to offers of another protocol."""
 
+    transport: Outgoing  # type: ignore[assignment]
+
     def __init__(self, config: Config, state: ServerState, limits: Limits, closed: Callable[[], None]) -> None:
         super().__init__(config, state, app_state={})
         self._head_timeout = limits.head_timeout
@@ -92,7 +94,6 @@ class PageProtocol(HttpToolsProtocol):
         self._head_began = self.loop.time()
         self._closed = closed
         self._at_head = True
-        self._pace = Pace(limits.body_timeout, limits.min_rate)
 
     def on_url(self, url: bytes) -> None:
         self._count_head(len(url))
@@ -116,7 +117,6 @@ class PageProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._at_head = True
-        self._pace.begin()
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -138,7 +138,7 @@ class PageProtocol(HttpToolsProtocol):
         between = self.cycle is None or self.cycle.response_complete
         at_head = between and self.timeout_keep_alive_task is None
         dawdles = at_head and now - self._head_began > self._head_timeout
-        if dawdles or self._pace.left_too_long(now, self.transport.get_write_buffer_size()):
+        if self.transport.stalled(now) or dawdles:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
