@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
@@ -12,7 +13,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tensorwire import __version__
@@ -20,6 +21,8 @@ from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.outgoing import Outgoing, in_pieces
 
 __all__ = ["HandOver"]
+
+_MOST_AT_ONCE = 1000  # requests of a connection; the few bytes of one become some kilobytes
 
 
 class HandOver:
@@ -81,7 +84,7 @@ class HandOver:
 
 
 class PageProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits for heads, and deaf to offers of another protocol."""
+    """uvicorn's protocol with limits for heads, deaf to offers of another protocol, and in order to the last answer."""
 
     transport: Outgoing  # type: ignore[assignment]
 
@@ -95,6 +98,8 @@ class PageProtocol(HttpToolsProtocol):
         self._head_began = self.loop.time()
         self._closed = closed
         self._at_head = True
+        self._ending = False  # nothing more of what comes is read
+        self._cycles: deque[RequestResponseCycle] = deque()  # in order; the first without an answer is in flight
 
     def on_message_begin(self) -> None:
         self._head_nbytes = 0
@@ -122,12 +127,15 @@ class PageProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("this is no proxy")
             return  # comes again, without the offer
+        if len(self._unanswered()) == _MOST_AT_ONCE:
+            raise ValueError("too many requests at once")
         # OPTIONS * asks about the server as a whole; uvicorn takes paths only.
         if self.url == b"*":
             self.url = b"/"
         super().on_headers_complete()
         self._at_head = False
         self._head_nbytes = 0
+        self._cycles.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._got_on = True
@@ -141,7 +149,7 @@ class PageProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._ending or self.transport.is_closing():
             return
         # uvicorn's idle timer runs between an answer and the next request's first byte, and only then.
         if self.timeout_keep_alive_task is not None:
@@ -183,6 +191,40 @@ class PageProtocol(HttpToolsProtocol):
         lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what comes from here on. Requests before it get their answers first, and the last."""
+        if self._end():
+            return
+        if not self._at_head:  # the body's own framing is broken
+            started = self.cycle.response_started
+            _leave(self.cycle)
+            if started:
+                self.transport.close()
+                return
+        super().send_400_response(msg)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        # A client may close its sending side and still wait for answers. TLS knows no such thing.
+        return self._end() and self.scheme == "http"
+
+    def _end(self) -> bool:
+        """Read no further, and close after the answers to requests that have come whole; False if there are none."""
+        self._ending = True
+        cycles = self._unanswered()
+        if len(cycles) > 1 and cycles[-1].more_body:
+            cycles.pop()
+            self.pipeline.popleft()  # uvicorn's queue, the newest first
+        if not cycles or cycles[-1].more_body:
+            return False
+        self.cycle = cycles[-1]
+        self.cycle.keep_alive = False
+        return True
+
+    def _unanswered(self) -> deque[RequestResponseCycle]:
+        while self._cycles and self._cycles[0].response_complete:
+            self._cycles.popleft()
+        return self._cycles
+
     def expire(self, now: float) -> None:
         between = self.cycle is None or self.cycle.response_complete
         at_head = between and self.timeout_keep_alive_task is None
@@ -191,5 +233,14 @@ class PageProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in self._unanswered():  # uvicorn looks at the last one only
+            _leave(cycle)
+        self.pipeline.clear()
         super().connection_lost(exc)
         self._closed()
+
+
+def _leave(cycle: RequestResponseCycle) -> None:
+    """Tell the app, if it is still at it, that its client has gone."""
+    cycle.disconnected = True
+    cycle.message_event.set()

@@ -231,3 +231,26 @@ def test_what_does_not_end_is_not_kept(server: BackgroundServer, start: bytes, b
 def test_huge_trailers(url: str, trailer: bytes) -> None:
     with Raw(url) as raw:
         is_refused(raw, chunked(BODY)[:-2] + trailer + b"\r\n")
+
+
+def test_answers_come_before_the_refusal_of_what_follows(url: str) -> None:
+    """Otherwise the refusal would be taken for the answer to a request that came before it, or for part of that."""
+    body = bytes(tw.encode(tw.Request({"x": np.arange(8 << 20, dtype=np.uint8)})))
+    for first, size in ((PAGE, 3), (chunked(body, 1 << 20), len(body))):
+        for bad in (b"rubbish\r\n\r\n", START + b"Content-Length: x\r\n\r\n", START + HEADS["length, then chunked"]):
+            with Raw(url) as raw:
+                raw.send(first + bad + PAGE)
+                answer = raw.answer()
+                assert (answer.status, answer.fields.get("connection")) == (200, "close")
+                assert len(answer.body) >= size
+                assert raw.at_end()
+
+
+def test_requests_beyond_a_thousand_at_once_are_left_to_another_connection(url: str) -> None:
+    with Raw(url) as raw:
+        raw.send(PAGE * 4000)
+        answers = 1
+        while raw.answer().fields.get("connection") != "close":
+            answers += 1
+        assert answers >= 1000
+        assert raw.at_end()
