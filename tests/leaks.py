@@ -20,16 +20,28 @@ __all__ = ["nothing_left"]
 def nothing_left(server: BackgroundServer) -> Iterator[None]:
     """Asserts it, once all that was begun in the block has come to its end. The server has done everything once."""
     wait_until(lambda: server.app.open_connections == 0)
-    gc.collect()
-    before = (open_descriptors(), _tasks(server), tw.pool_stats()["live_chunks"])
+    before = after = _now(server)
     yield
-    wait_until(lambda: server.app.open_connections == 0 and server.app.handshakes == 0)
-    wait_until(lambda: server.app.budget.used == 0)
-    wait_until(lambda: _tasks(server) == before[1])
+
+    def settled() -> bool:
+        nonlocal after
+        app = server.app
+        after = _now(server)
+        quiet = app.open_connections == app.handshakes == app.budget.used == 0
+        # Fewer, when a test before this one has left something to the collector.
+        return quiet and all(now <= then for now, then in zip(after, before, strict=True))
+
+    # Connections that were dropped before the server accepted them come only now.
+    try:
+        wait_until(settled)
+    except AssertionError:
+        left = f"{server.app.open_connections} connections open, {server.app.budget.used:,} bytes in use"
+        raise AssertionError(f"{before} descriptors, tasks and chunks became {after}; {left}") from None
+
+
+def _now(server: BackgroundServer) -> tuple[int, int, int]:
     gc.collect()
-    after = (open_descriptors(), _tasks(server), tw.pool_stats()["live_chunks"])
-    # Fewer, when a test before this one has left something to the collector.
-    assert all(now <= then for now, then in zip(after, before, strict=True)), f"{before} became {after}"
+    return open_descriptors(), _tasks(server), tw.pool_stats()["live_chunks"]
 
 
 def _tasks(server: BackgroundServer) -> int:
