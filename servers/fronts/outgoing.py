@@ -1,4 +1,4 @@
-"""What a connection sends: an answer goes out a piece at a time, and a client that does not take it is noticed."""
+"""What a connection sends: over TLS a piece at a time; and a client that does not take it is noticed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tensorwire.servers.fronts.limits import Limits
 
 __all__ = ["Outgoing", "in_pieces"]
 
-_PIECE = 256 << 10  # bytes of an answer that are handed over at a time; over TLS, they are copied and encrypted
+_PIECE = 256 << 10  # bytes of an answer that are handed over, and so copied and encrypted, at a time
 
 
 class Outgoing:
@@ -53,9 +53,13 @@ class Outgoing:
 
 
 def in_pieces(app: ASGIApp) -> ASGIApp:
-    """``app`` with its large bodies sent a piece (a view) at a time, each when the transport has room again."""
+    """``app`` with its large bodies sent over TLS a piece (a view) at a time, each when there is room again."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["scheme"] != "https":  # nothing is copied
+            await app(scope, receive, send)
+            return
+
         async def send_pieces(message: Message) -> None:
             body = message.get("body", b"")
             if len(body) <= _PIECE:

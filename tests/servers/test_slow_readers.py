@@ -195,7 +195,7 @@ def test_what_is_taken_counts_although_more_is_written_meanwhile() -> None:
     assert outgoing.stalled(1013)
 
 
-def test_large_answers_go_out_a_piece_at_a_time() -> None:
+def test_large_answers_go_out_over_tls_a_piece_at_a_time() -> None:
     """Each piece is a view, so that a connection holds copies of one or two and not of the answer."""
     answer = np.arange(1_000_000, dtype=np.uint8)
     sent: list[dict[str, Any]] = []
@@ -208,7 +208,7 @@ def test_large_answers_go_out_a_piece_at_a_time() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(in_pieces(app)({}, None, send))  # type: ignore[arg-type]
+    asyncio.run(in_pieces(app)({"scheme": "https"}, None, send))  # type: ignore[arg-type]
     start, *pieces = sent
     assert start["type"] == "http.response.start"
     assert [piece["more_body"] for piece in pieces] == [True] * 7 + [False]
