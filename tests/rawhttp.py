@@ -127,3 +127,12 @@ def chunked(body: bytes, size: int = 1000, path: str = "/") -> bytes:
     pieces = [body[i : i + size] for i in range(0, len(body), size)]
     coded = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     return head("POST", path, "Transfer-Encoding: chunked") + coded + b"0\r\n\r\n"
+
+
+def send_in_two(raw: Raw, ping: Raw, data: bytes, at: int) -> None:
+    """Send so that the server reads the first ``at`` bytes before the others come; ``ping`` is another connection."""
+    raw.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw.send(data[:at])
+    # A page's answer is made in a turn of the server's loop after the one in which its request was read.
+    ping.get("/healthz")
+    raw.send(data[at:])

@@ -37,7 +37,7 @@ class BodyReader:
         try:
             while (piece := await self._next(receive)) is not None:
                 self._check_pace(pace, taken)
-                self._check_size(taken + len(piece[0]))
+                self._check_size(taken + len(piece[0]), so_far=True)
                 # No waiting here: bodies that each hold a part of the budget could wait for each other.
                 if not self._budget.take(len(piece[0])):
                     raise busy(self._budget)
@@ -117,9 +117,9 @@ class BodyReader:
             rate = self._limits.min_rate
             raise RequestError(408, f"the body comes at less than {rate:,} bytes a second: {taken:,} have come")
 
-    def _check_size(self, nbytes: int) -> None:
+    def _check_size(self, nbytes: int, *, so_far: bool = False) -> None:
         if nbytes > self._limits.largest_body:
-            raise RequestError(413, over_limit(nbytes, self._limits))
+            raise RequestError(413, over_limit(nbytes, self._limits, so_far=so_far))
 
 
 def _announced(scope: Scope) -> int:

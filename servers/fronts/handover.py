@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import formatdate
 from typing import cast
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tensorwire import __version__
-from tensorwire._pace import Pace
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.outgoing import Outgoing, in_pieces
 
 __all__ = ["HandOver"]
 
-_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*(?=\r\n)", re.IGNORECASE)
+_MOST_AT_ONCE = 1000  # requests of a connection; the few bytes of one become some kilobytes
 
 
 class HandOver:
@@ -31,7 +33,7 @@ class HandOver:
 
     def __init__(self, app: ASGIApp, limits: Limits, closed: Callable[[], None] = lambda: None) -> None:
         self._config = Config(
-            app,
+            in_pieces(app),
             http=HttpToolsProtocol,
             ws="none",
             lifespan="off",
@@ -55,7 +57,7 @@ class HandOver:
         """Serve a connection from now on; ``data`` is what has been read from it and not been answered."""
         protocol = PageProtocol(self._config, self._state, self._limits, self._closed)
         transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        protocol.connection_made(cast(asyncio.Transport, Outgoing(transport, self._limits)))
         protocol.data_received(data)
         if self._draining:
             protocol.shutdown()
@@ -82,26 +84,36 @@ class HandOver:
 
 
 class PageProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with limits for heads, and deaf to offers of another protocol."""
+    """uvicorn's protocol with limits for heads, deaf to offers of another protocol, and in order to the last answer."""
+
+    transport: Outgoing  # type: ignore[assignment]
 
     def __init__(self, config: Config, state: ServerState, limits: Limits, closed: Callable[[], None]) -> None:
         super().__init__(config, state, app_state={})
         self._head_timeout = limits.head_timeout
         self._max_head = limits.max_head
-        self._head_nbytes = self._head_received = 0
+        self._head_nbytes = 0  # of the fields of the head, or of the trailer, at hand
+        self._unread = 0  # bytes in which the parser has found neither a head's end, nor of a body
+        self._got_on = False
         self._head_began = self.loop.time()
         self._closed = closed
         self._at_head = True
-        self._pace = Pace(limits.body_timeout, limits.min_rate)
+        self._ending = False  # nothing more of what comes is read
+        self._cycles: deque[RequestResponseCycle] = deque()  # in order; the first without an answer is in flight
+
+    def on_message_begin(self) -> None:
+        self._head_nbytes = 0
+        super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         self._count_head(len(url))
-        # OPTIONS * asks about the server as a whole; uvicorn takes paths only.
-        super().on_url(b"/" if url == b"*" else url)
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value))
-        super().on_header(name, value)
+        self._count_head(len(name) + len(value) + len(":\r\n"))
+        # uvicorn would add a trailer's fields to those by which the request is being answered.
+        if self._at_head:
+            super().on_header(name, value)
 
     def _count_head(self, nbytes: int) -> None:
         self._head_nbytes += nbytes
@@ -110,49 +122,125 @@ class PageProtocol(HttpToolsProtocol):
             raise ValueError("the request's head is too long")
 
     def on_headers_complete(self) -> None:
-        self._at_head = False
-        self._head_nbytes = self._head_received = 0
+        self._got_on = True
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this is no proxy")
+            return  # comes again, without the offer
+        if len(self._unanswered()) == _MOST_AT_ONCE:
+            raise ValueError("too many requests at once")
+        # OPTIONS * asks about the server as a whole; uvicorn takes paths only.
+        if self.url == b"*":
+            self.url = b"/"
         super().on_headers_complete()
+        self._at_head = False
+        self._head_nbytes = 0
+        self._cycles.append(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        self._got_on = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._got_on = True
+        if self.parser.should_upgrade():
+            return
         self._at_head = True
-        self._pace.begin()
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        if self._ending or self.transport.is_closing():
+            return
         # uvicorn's idle timer runs between an answer and the next request's first byte, and only then.
         if self.timeout_keep_alive_task is not None:
             self._head_began = self.loop.time()
-        # Never in a body: it would get shorter than it was announced.
-        if self._at_head:
-            data = without_upgrade(data)
-        at_head, cycle = self._at_head, self.cycle
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._got_on = False
+        try:
+            self._feed(data)
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         # A field that does not end is in the parser's memory, of which it tells nothing.
-        if at_head and self._at_head and self.cycle is cycle:
-            self._head_received += len(data)
-            if self._head_received > self._max_head and not self.transport.is_closing():
-                self.send_400_response("Request head too long.")
+        self._unread = 0 if self._got_on else self._unread + len(data)
+        if self._unread > self._max_head:
+            self.send_400_response("Request head too long.")
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. A head that offers another protocol is parsed once more, without the offer.
+
+        A server may ignore the offer, but the parser takes all that follows the head for the other protocol's bytes.
+        Java's HttpClient makes the offer by itself, and so does curl --http2.
+        """
+        rest = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except HttpParserUpgrade as offer:
+                head = self._head_without_offer()
+                rest = rest[offer.args[0] :]
+            self.parser = HttpRequestParser(self)
+            with suppress(AttributeError):  # httptools before 0.6.3; as uvicorn does
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        """The head that was just parsed."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what comes from here on. Requests before it get their answers first, and the last."""
+        if self._end():
+            return
+        if not self._at_head:  # the body's own framing is broken
+            started = self.cycle.response_started
+            _leave(self.cycle)
+            if started:
+                self.transport.close()
+                return
+        super().send_400_response(msg)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        # A client may close its sending side and still wait for answers. TLS knows no such thing.
+        return self._end() and self.scheme == "http"
+
+    def _end(self) -> bool:
+        """Read no further, and close after the answers to requests that have come whole; False if there are none."""
+        self._ending = True
+        cycles = self._unanswered()
+        if len(cycles) > 1 and cycles[-1].more_body:
+            cycles.pop()
+            self.pipeline.popleft()  # uvicorn's queue, the newest first
+        if not cycles or cycles[-1].more_body:
+            return False
+        self.cycle = cycles[-1]
+        self.cycle.keep_alive = False
+        return True
+
+    def _unanswered(self) -> deque[RequestResponseCycle]:
+        while self._cycles and self._cycles[0].response_complete:
+            self._cycles.popleft()
+        return self._cycles
 
     def expire(self, now: float) -> None:
         between = self.cycle is None or self.cycle.response_complete
         at_head = between and self.timeout_keep_alive_task is None
         dawdles = at_head and now - self._head_began > self._head_timeout
-        if dawdles or self._pace.left_too_long(now, self.transport.get_write_buffer_size()):
+        if self.transport.stalled(now) or dawdles:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in self._unanswered():  # uvicorn looks at the last one only
+            _leave(cycle)
+        self.pipeline.clear()
         super().connection_lost(exc)
         self._closed()
 
 
-def without_upgrade(data: bytes) -> bytes:
-    """A request without its offer to change to HTTP/2 or WebSocket (``data`` itself if there is none).
-
-    A server may ignore the offer, but the HTTP parser takes the body after it for the other protocol's bytes.
-    Java's HttpClient makes the offer by itself, and so does curl --http2.
-    """
-    end = data.find(b"\r\n\r\n")
-    if end < 0 or not _UPGRADE.search(data, 0, end + 2):
-        return data
-    return _UPGRADE.sub(b"", data[: end + 2]) + data[end + 2 :]
+def _leave(cycle: RequestResponseCycle) -> None:
+    """Tell the app, if it is still at it, that its client has gone."""
+    cycle.disconnected = True
+    cycle.message_event.set()

@@ -85,10 +85,11 @@ def error_frame(code: int, message: str) -> Frame:
     return encode(Response(errors=[Status(code, message)]))
 
 
-def over_limit(nbytes: int, limits: Limits) -> str:
-    """The text of a 413: what came (bytes) and which flag sets the limit."""
+def over_limit(nbytes: int, limits: Limits, *, so_far: bool = False) -> str:
+    """The text of a 413: how long the body is, or what came of it ``so_far`` (bytes), and which flag sets the limit."""
     flag = "--max-body" if limits.max_body <= limits.memory_limit else "--memory-limit"
-    return f"body of {nbytes:,} bytes is over the limit of {limits.largest_body:,} ({flag})"
+    size = f"at least {nbytes:,}" if so_far else f"{nbytes:,}"
+    return f"body of {size} bytes is over the limit of {limits.largest_body:,} ({flag})"
 
 
 def busy(budget: Budget) -> RequestError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rawhttp import Raw, chunked, post
+from rawhttp import Raw, chunked, head, post
 from waiting import Gate, wait_until
 
 import tensorwire as tw
@@ -153,12 +153,18 @@ def test_who_has_closed_a_unix_socket_is_gone(gate: Counting, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:0", "unix"])
-def test_half_closed_client_is_answered(gate: Counting, place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("handed_over", [False, True])
+@pytest.mark.parametrize("send", [post, chunked])
+def test_half_closed_client_is_answered(
+    gate: Counting, send: Callable[[bytes], bytes], handed_over: bool, place: str, tmp_path: Path
+) -> None:
     listen = f"unix:{tmp_path / 's'}" if place == "unix" else place
     with BackgroundServer(gate.model, listen=listen) as server, Raw(server.url) as busy, Raw(server.url) as half:
         busy.send(post(message()))
         gate.wait_entered()
-        half.send(post(message()))
+        if handed_over:
+            half.get("/healthz")
+        half.send(send(message()))
         half.sock.shutdown(1)
         wait_until(lambda: server.app.service.in_flight == 2)
         gate.open()
@@ -166,6 +172,33 @@ def test_half_closed_client_is_answered(gate: Counting, place: str, tmp_path: Pa
         assert half.at_end()
         assert busy.answer().status == 200
         assert server.app.service.cancelled == 0
+
+
+@pytest.mark.parametrize("rest", [b"", b"GET /hea", chunked(message())[:-1], post(message())[:-1]])
+def test_half_closed_client_gets_all_answers_to_whole_requests(gate: Counting, rest: bytes) -> None:
+    with BackgroundServer(gate.model) as server, Raw(server.url) as half:
+        half.send(chunked(message()) + head("GET", "/healthz") + post(message()) + rest)
+        half.sock.shutdown(1)
+        gate.wait_entered()
+        gate.open()
+        answers = [half.answer() for _ in range(3)]
+        assert [answer.status for answer in answers] == [200, 200, 200]
+        assert answers[1].body == b"ok\n"
+        assert half.at_end()
+        wait_until(lambda: server.app.open_connections == 0)
+        assert server.app.budget.used == 0
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+@pytest.mark.parametrize("part", [b"", b"GET /hea", chunked(message())[:-1], post(message())[:-1]])
+def test_half_closed_client_without_a_whole_request_is_let_go(part: bytes, handed_over: bool) -> None:
+    with BackgroundServer(EchoModel()) as server, Raw(server.url) as half:
+        if handed_over:
+            half.get("/healthz")
+        half.send(part)
+        half.sock.shutdown(1)
+        assert half.at_end()
+        wait_until(lambda: server.app.open_connections == 0 and server.app.budget.used == 0)
 
 
 def overdue(server: BackgroundServer) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import math
 import os
 import signal
@@ -17,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from leaks import nothing_left
 from processes import Start, first_line
 from rawhttp import Raw, chunked, head, post
-from waiting import PATIENCE, on_loop, wait_until
+from waiting import PATIENCE, wait_until
 
 import tensorwire as tw
 from tensorwire.servers.app import make_app, new_event_loop
@@ -43,16 +43,6 @@ PARTS = [
 ]
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def tasks(server: BackgroundServer) -> int:
-    found: list[int] = []
-    on_loop(server.loop, lambda: found.append(len(asyncio.all_tasks(server.loop))))
-    return found[0]
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[BackgroundServer]:
     """A server; at the end it must have no more connections, tasks, chunks and descriptors than at the beginning."""
@@ -62,17 +52,8 @@ def server(tmp_path: Path) -> Iterator[BackgroundServer]:
             with Raw(url) as raw:
                 raw.post(BODY)
                 raw.get("/")
-        wait_until(lambda: server.app.open_connections == 0)
-        gc.collect()
-        before = (descriptors(), tasks(server), tw.pool_stats()["live_chunks"])
-        yield server
-        wait_until(lambda: server.app.open_connections == 0)
-        wait_until(lambda: server.app.budget.used == 0)
-        wait_until(lambda: tasks(server) == before[1])
-        gc.collect()
-        after = (descriptors(), tasks(server), tw.pool_stats()["live_chunks"])
-        # Fewer, when a test before this one has left something to the collector.
-        assert all(now <= then for now, then in zip(after, before, strict=True)), f"{before} became {after}"
+        with nothing_left(server):
+            yield server
 
 
 def connected(url: str) -> Raw:

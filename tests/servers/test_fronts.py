@@ -200,7 +200,7 @@ def test_chunked_body_over_the_limit(server: BackgroundServer) -> None:
         raw.send(chunked(bytes(100_001), 100_001)[:-5])
         answer = raw.answer()
     assert answer.status == 413
-    assert error(answer).message == "body of 100,001 bytes is over the limit of 100,000 (--max-body)"
+    assert error(answer).message == "body of at least 100,001 bytes is over the limit of 100,000 (--max-body)"
 
 
 def test_chunks_of_every_size(server: BackgroundServer) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from rawhttp import Raw, chunked, head, post
+from rawhttp import Raw, chunked, head, post, send_in_two
 
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines.function import FunctionModel
-from tensorwire.servers.fronts.handover import without_upgrade
 from tensorwire.servers.fronts.pages import metadata_json
 
 BODY = bytes(tw.encode(tw.Request({"x": np.ones(3, np.float32)})))
@@ -204,19 +203,34 @@ def test_body_that_looks_like_an_offer_is_left_as_it_is(raw: Raw) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "kept"),
+    "fields",
     [
-        (b"GET / HTTP/1.1\r\nUpgrade: a\r\nupgrade : b\r\nX: 1\r\n\r\n", b"GET / HTTP/1.1\r\nX: 1\r\n\r\n"),
-        (b"GET / HTTP/1.1\r\nupgrade:\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"),
-        (b"GET / HTTP/1.1\r\nX-Upgrade: a\r\n\r\n", b"GET / HTTP/1.1\r\nX-Upgrade: a\r\n\r\n"),
-        (b"GET / HTTP/1.1\r\nUpgrade: a\r\n", b"GET / HTTP/1.1\r\nUpgrade: a\r\n"),
+        ("Connection: upgrade", "Upgrade: a", "upgrade: b", "X-Upgrade: c"),
+        ("Connection: upgrade", "UPGRADE:"),
+        ("Connection: close, upgrade", "Upgrade: h2c"),
+        ("Upgrade: h2c",),
     ],
 )
-def test_offers_are_taken_out_of_heads_only(head: bytes, kept: bytes) -> None:
-    assert without_upgrade(head) == kept
-    body = b"\r\nUpgrade: x\r\n\r\n"
-    if kept.endswith(b"\r\n\r\n"):
-        assert without_upgrade(head + body) == kept + body
+def test_an_offer_takes_nothing_else_along(raw: Raw, fields: tuple[str, ...]) -> None:
+    for first in (head("GET", "/healthz"), b""):
+        raw.send(first + head("GET", "/no/such%20place?x=1", *fields))
+        if first:
+            assert raw.answer().body == b"ok\n"
+        answer = raw.answer()
+        assert (answer.status, json.loads(answer.body)["error"]) == (404, "nothing at /no/such place")
+        if "close" in fields[0]:
+            assert answer.fields["connection"] == "close"
+            assert raw.at_end()
+            return
+
+
+def test_a_star_in_a_path(server: BackgroundServer, raw: Raw) -> None:
+    raw.get("/healthz")
+    request = head("GET", "/a*b*")
+    with Raw(server.url) as ping:
+        for at in range(1, len(request)):
+            send_in_two(raw, ping, request, at)
+            assert json.loads(raw.answer().body)["error"] == "nothing at /a*b*"
 
 
 def test_connection_close_is_respected(server: BackgroundServer) -> None:
