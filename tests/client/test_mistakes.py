@@ -101,7 +101,7 @@ def test_files_that_cannot_be_used(secured: str, authority: Authority, tmp_path:
 def test_nobody_listening(call: Call) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    with pytest.raises(tw.ConnectionLost, match="cannot connect: Connection refused$"):
+    with pytest.raises(tw.ConnectionLost, match=r"cannot connect: Connection refused$"):
         call(f"http://127.0.0.1:{port}")
 
 
