@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tensorwire import TensorSpec
+from tensorwire.servers.commands.credentials import Ca, Cert, Key, TokenFile, client_options
 from tensorwire.servers.commands.model_options import (
     AllowPickle,
     CustomOps,
@@ -53,13 +54,17 @@ def inspect(
     outputs: Outputs = None,
     custom_op_path: CustomOps = None,
     allow_pickle: AllowPickle = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Show a model's inputs and outputs, of every signature, and what its file says of itself."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if target.startswith(_SCHEMES):
-        with connect(target) as client:
+        with connect(target, **client_options(ca, cert, key, token_file)) as client:
             metadata = client.metadata()
         about = {"model": metadata.name, "version": metadata.version, "description": metadata.description}
         _print_facts(console, about | {"server": metadata.server})
