@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tensorwire import EncodeError, Metadata, RemoteError, Request, encode
+from tensorwire import Client, EncodeError, Metadata, RemoteError, Request, encode
 from tensorwire.servers.commands.arrays import read_inputs
+from tensorwire.servers.commands.credentials import Ca, Cert, Key, TokenFile, client_options
 from tensorwire.servers.commands.values import UserError, connect, dtype_text, shape_text, shown
 from tensorwire.servers.loadgen.plan import Plan, Progress
 from tensorwire.servers.loadgen.summary import Summary
@@ -84,6 +85,10 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the latency distribution (.png, .svg or .pdf).")
     ] = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Measure a server under load: requests/s, MB/s, latencies, errors.
 
@@ -97,9 +102,11 @@ def bench(
     connections = concurrency or (_OPEN if rate else _CLOSED)
     if connections < processes:
         raise UserError(f"--processes {processes}: there are only {connections} connections (--concurrency)")
-    metadata, request = _ask(url, input or [], _shapes(shape or []), batch, timeout)
+    options = client_options(ca, cert, key, token_file)
+    with connect(url, timeout, **options) as client:
+        metadata, request = _ask(client, input or [], _shapes(shape or []), batch)
     nbytes = encode(request).nbytes
-    plan = Plan(url, connections, rate or 0.0, duration, warmup, timeout)
+    plan = Plan(url, connections, rate or 0.0, duration, warmup, timeout, options=options)
     with _progress(plan) as progress:
         tally = generate(plan, request, processes=processes, progress=progress)
     arrays = request.inputs.arrays
@@ -154,31 +161,28 @@ def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _ask(
-    url: str, files: list[str], shapes: dict[str, tuple[int, ...]], batch: int, timeout: float
-) -> tuple[Metadata, Request]:
+def _ask(client: Client, files: list[str], shapes: dict[str, tuple[int, ...]], batch: int) -> tuple[Metadata, Request]:
     """What the model is, and a request that it takes: it is sent once, so that a mistake is told now."""
     from tensorwire.servers.loadgen.inputs import random_inputs
 
     if files and shapes:
         raise UserError("--shape is for random inputs; --input gives a tensor with its shape")
     given = read_inputs(files) if files else None
-    with connect(url, timeout) as client:
-        metadata = client.metadata()
-        known = {spec.name for spec in metadata.inputs} | {""}
-        for name in shapes:
-            if metadata.inputs and name not in known:
-                raise UserError(f"--shape: the model has no input {name!r}")
-        try:
-            request = Request(random_inputs(metadata.inputs, batch, shapes) if given is None else given)
-            encode(request)
-        except (EncodeError, MemoryError, ValueError) as error:
-            raise UserError(f"the request cannot be made: {error}") from None
-        try:
-            client.send(request)
-        except RemoteError as error:
-            if error.code < 500:  # else the load may be what makes it fail: that is counted
-                raise
+    metadata = client.metadata()
+    known = {spec.name for spec in metadata.inputs} | {""}
+    for name in shapes:
+        if metadata.inputs and name not in known:
+            raise UserError(f"--shape: the model has no input {name!r}")
+    try:
+        request = Request(random_inputs(metadata.inputs, batch, shapes) if given is None else given)
+        encode(request)
+    except (EncodeError, MemoryError, ValueError) as error:
+        raise UserError(f"the request cannot be made: {error}") from None
+    try:
+        client.send(request)
+    except RemoteError as error:
+        if error.code < 500:  # else the load may be what makes it fail: that is counted
+            raise
     return metadata, request
 
 

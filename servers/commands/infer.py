@@ -10,6 +10,7 @@ import typer
 from numpy.typing import NDArray
 
 from tensorwire.servers.commands.arrays import read_inputs, split_name
+from tensorwire.servers.commands.credentials import Ca, Cert, Key, TokenFile, client_options
 from tensorwire.servers.commands.values import UserError, connect, describe, shown
 
 EXAMPLES = """Examples:
@@ -33,12 +34,16 @@ def infer(
         typer.Option("--output", "-o", metavar="[NAME=]FILE.npy", help="Save an output; may be repeated."),
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, metavar="SECONDS", help="Longest wait.")] = 60.0,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Send tensors to a server and show, or save, what it answers."""
     inputs = read_inputs(input)
     files = _output_files(output or [])
     wanted = [] if "" in files else list(files)
-    with connect(url, timeout) as client:
+    with connect(url, timeout, **client_options(ca, cert, key, token_file)) as client:
         answer = client.infer(inputs, outputs=wanted)
     arrays = dict(answer)
     if "" in files:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from tensorwire import DecodeError, Metadata, RemoteError, TensorSpec
+from tensorwire.servers.commands.credentials import Ca, Cert, Key, TokenFile, client_options
 from tensorwire.servers.commands.model_options import (
     AllowPickle,
     CustomOps,
@@ -61,13 +62,17 @@ def inspect(
     outputs: Outputs = None,
     custom_op_path: CustomOps = None,
     allow_pickle: AllowPickle = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Show a model's inputs and outputs, of every signature, and what its file says of itself."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if target.startswith(_SCHEMES):
-        metadata = _asked(target)
+        metadata = _asked(target, client_options(ca, cert, key, token_file))
         about = {"model": metadata.name, "version": metadata.version, "description": metadata.description}
         _print_facts(console, about | {"server": metadata.server})
         _print_specs(console, metadata.inputs, metadata.outputs)
@@ -91,10 +96,10 @@ def inspect(
         model.close()
 
 
-def _asked(url: str) -> Metadata:
+def _asked(url: str, options: Mapping[str, Any]) -> Metadata:
     """What a server says of its model. Raises UserError where there is another kind of server, and TensorwireError."""
     try:
-        with connect(url) as client:
+        with connect(url, **options) as client:
             return client.metadata()
     except (DecodeError, RemoteError) as error:
         file = PurePosixPath(urlsplit(url).path)

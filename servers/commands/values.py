@@ -32,10 +32,10 @@ class UserError(Exception):
     """Something that the user can put right: printed as one line, exit code 2."""
 
 
-def connect(url: str, timeout: float = 60.0) -> Client:
-    """A client; raises UserError for a bad URL. ``timeout``: seconds without progress."""
+def connect(url: str, timeout: float = 60.0, **options: Any) -> Client:
+    """A client; raises UserError for a bad URL. ``timeout``: seconds without progress; ``options`` are Client's."""
     try:
-        return Client(url, timeout=timeout)
+        return Client(url, timeout=timeout, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -34,8 +34,10 @@ class Generator:
     """Sends one request over and over, as a Plan says, and counts what becomes of it."""
 
     def __init__(self, plan: Plan, frame: Frame) -> None:
-        address = Address(plan.url)
-        format = load_format(address.text, request_head(address, None), _MAX_NBYTES)
+        options = plan.options
+        address = Address(plan.url, verify=options.get("verify", True), cert=options.get("cert"))
+        fields = {"authorization": f"Bearer {options['token']}"} if "token" in options else None
+        format = load_format(address.text, request_head(address, fields), _MAX_NBYTES)
         self._plan = plan
         self._frame = frame
         self._poll = epoll()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 __all__ = ["Plan", "Progress"]
@@ -20,6 +20,7 @@ class Plan:
     the clock whatever the answers do (an open loop); 0 means that each connection sends its next request as soon
     as its last one is answered (a closed loop). ``phase``: seconds from the start to the first request at a rate.
     ``duration`` and ``warmup`` are in seconds; ``timeout``, in seconds, is for connecting and for an answer.
+    ``options``: ``verify``, ``cert`` and ``token``, as for ``tensorwire.Client``.
     """
 
     url: str
@@ -29,6 +30,7 @@ class Plan:
     warmup: float
     timeout: float
     phase: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def split(self, processes: int) -> list[Plan]:
         """A part of the load for each process: connections as equal as can be, and the rate by connections."""

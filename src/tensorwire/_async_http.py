@@ -7,7 +7,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from tensorwire._address import PROXY_PIECE, Address, received, tune
+from tensorwire._address import PROXY_PIECE, Address, received, reset_when_closed, tune
 from tensorwire._exchange import Answer, Exchange, Place
 from tensorwire._http import BaseConnection
 from tensorwire._stream import Stream
@@ -38,8 +38,9 @@ class AsyncConnection(BaseConnection):
             stream.close()
 
     def abort(self) -> None:
-        if self._stream is not None:
-            self._stream.reset_when_closed()
+        sock = None if self._stream is None else self._stream.socket
+        if sock is not None:
+            reset_when_closed(sock)
         self.close()
 
     async def wait_closed(self) -> None:

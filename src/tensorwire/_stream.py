@@ -12,7 +12,6 @@ import os
 from socket import MSG_DONTWAIT, socket
 from typing import TYPE_CHECKING, Final, cast
 
-from tensorwire._address import reset_when_closed
 from tensorwire._exchange import Exchange, HeadBuffer
 from tensorwire._http import IOV_MAX
 
@@ -67,11 +66,10 @@ class Stream(asyncio.BufferedProtocol):
                 self._timer.cancel()
             del done  # It holds the error, whose traceback refers to this frame.
 
-    def reset_when_closed(self) -> None:
-        """Have ``close`` break the connection."""
-        sock = None if self._transport is None else self._transport.get_extra_info("socket")
-        if sock is not None:
-            reset_when_closed(sock)
+    @property
+    def socket(self) -> socket | None:
+        """The connection's, under TLS as well; None when it is lost."""
+        return None if self._transport is None else self._transport.get_extra_info("socket")
 
     def close(self) -> None:
         """Close the connection at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import Start, first_line, refuses
-from rawhttp import Raw, post
+from rawhttp import Answer, Raw, post
 from waiting import PATIENCE, wait_until
 
 import tensorwire as tw
@@ -18,6 +19,7 @@ from tensorwire.servers.app import serve_model
 from tensorwire.servers.engines.echo import EchoModel
 
 BODY = bytes(tw.encode(tw.Request({"x": np.ones(3, np.float32)})))
+SLOW = bytes(tw.encode(tw.Request({"x": np.full(1, 7.0)})))
 
 # The model tells in which process it runs; "slow" in its input makes it wait for the file "open".
 PID = """
@@ -27,6 +29,7 @@ import numpy, tensorwire
 def model(inputs):
     if inputs["x"][0] == 7:
         pathlib.Path("entered").touch()
+        pathlib.Path(f"in-{os.getpid()}").touch()
         while not pathlib.Path("open").exists():
             time.sleep(0.005)
     return {"pid": numpy.array([os.getpid()])}
@@ -40,7 +43,15 @@ print(tensorwire.serve(model, listen=sys.argv[1], on_ready=on_ready, workers=2))
 
 def pid(url: str) -> int:
     with Raw(url) as raw:
-        answer = raw.post(BODY)
+        return answered_by(raw, BODY)
+
+
+def answered_by(raw: Raw, body: bytes) -> int:
+    """The process behind a connection."""
+    return answer_pid(raw.post(body))
+
+
+def answer_pid(answer: Answer) -> int:
     assert answer.status == 200
     return int(tw.decode(answer.body, tw.Response).outputs["pid"][0])
 
@@ -66,7 +77,7 @@ def alive(number: int) -> bool:
 
 
 def slow_request(raw: Raw, folder: Path) -> None:
-    raw.send(post(bytes(tw.encode(tw.Request({"x": np.full(1, 7.0)})))))
+    raw.send(post(SLOW))
     wait_until((folder / "entered").exists)
 
 
@@ -112,6 +123,30 @@ def test_a_killed_worker_is_replaced_and_the_port_stays_open(start: Start, tmp_p
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert f"(pid {victim}) was ended by SIGKILL; starting another" in err
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:0", "unix:s"])
+def test_a_killed_worker_loses_its_own_requests_alone(start: Start, tmp_path: Path, place: str) -> None:
+    process = start("-c", PID, place)
+    url = first_line(process)
+    victim, survivor = two_pids(url)
+    with contextlib.ExitStack() as opened:
+        held: dict[int, list[Raw]] = {victim: [], survivor: []}
+        while min(map(len, held.values())) < 3:
+            raw = opened.enter_context(Raw(url))
+            held[answered_by(raw, BODY)].append(raw)
+        for raw in (*held[victim], *held[survivor]):
+            raw.send(post(SLOW))
+        wait_until(lambda: all((tmp_path / f"in-{number}").exists() for number in held))
+        os.kill(victim, signal.SIGKILL)
+        assert not refuses(url)
+        assert all(raw.at_end() for raw in held[victim])
+        (tmp_path / "open").touch()
+        assert {answer_pid(raw.answer()) for raw in held[survivor]} == {survivor}
+        assert {answered_by(raw, BODY) for raw in held[survivor]} == {survivor}
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 def test_workers_stop_when_their_parent_is_killed(start: Start) -> None:
