@@ -12,7 +12,7 @@ from tensorwire._net import Connection
 from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
 from tensorwire.servers.fronts.limits import Limits
-from tensorwire.servers.fronts.target import find_target
+from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.tls_connection import TlsConnection
 from tensorwire.servers.fronts.wire import (
     error_frame,
@@ -72,12 +72,12 @@ class WireHandler:
         names = True
         result: RequestError
         try:
-            target = find_target(exchange.path) if exchange.path != b"/" else None
+            target = read_target(exchange.path) if exchange.path != b"/" else None
             message = read_message(exchange.body)
             if not isinstance(message, Request):
                 answer_with(exchange, 200, encode(self._service.metadata(target or ANY)))
                 return
-            exchange.model = message.model if target is None else target.model
+            exchange.model = message.model if target is None else target.model or message.model
             names = not message.outputs
             deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
             answer = Answer(self, exchange, names)

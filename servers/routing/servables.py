@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from tensorwire.servers.model import RequestError, quoted
 from tensorwire.servers.routing.mirror import Mirror
@@ -23,10 +23,13 @@ class Asleep(RequestError):
 
 
 class Servables:
-    """Versions by model and number. ``default`` is the model of requests that name none; '' is the first there was."""
+    """Versions by model and number. ``default`` is the model of requests that name none; '' is the first there was.
+    ``explain`` says why no version of a known model serves, for the refusal of its requests.
+    """
 
-    def __init__(self, default: str = "") -> None:
+    def __init__(self, default: str = "", explain: Callable[[str], str] | None = None) -> None:
         self.default = default
+        self._explain = explain
         self._models: dict[str, _Versions] = {}
 
     def __iter__(self) -> Iterator[Served]:
@@ -42,7 +45,7 @@ class Servables:
         """A model is to be served under this name, though no version of it may be there yet."""
         versions = self._models.get(name)
         if versions is None:
-            versions = self._models[name] = _Versions(name)
+            versions = self._models[name] = _Versions(name, self._explain)
             self.default = self.default or name
         return versions
 
@@ -136,10 +139,11 @@ class _Versions:
     ``newest`` takes all requests that name no version; None when there is a choice to make, or none to have.
     """
 
-    __slots__ = ("_split", "asleep", "labels", "mirror", "name", "newest", "rule", "served")
+    __slots__ = ("_explain", "_split", "asleep", "labels", "mirror", "name", "newest", "rule", "served")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, explain: Callable[[str], str] | None) -> None:
         self.name = name
+        self._explain = explain
         self.served: dict[int, Served] = {}
         self.asleep: set[int] = set()
         self.labels: dict[str, int] = {}
@@ -171,7 +175,7 @@ class _Versions:
             return self.find(self._split.choose(request_id), "")
         if self.newest is None and self.asleep:
             return self.find(max(self.asleep), "")
-        raise RequestError(503, f"no version of model {self.name!r} is available")
+        raise RequestError(503, f"no version of model {self.name!r} is available{self._why()}")
 
     def find(self, version: int | None, label: str) -> Served:
         if label:
@@ -187,7 +191,11 @@ class _Versions:
             if version in self.asleep:
                 raise Asleep(self.name, version)
             known = sorted(self.served.keys() | self.asleep)
-            here = f"it has {', '.join(map(str, known))}" if known else "none is available"
+            here = f"it has {', '.join(map(str, known))}" if known else f"none is available{self._why()}"
             named = f" (label {quoted(label)})" if label else ""
             raise RequestError(404, f"model {self.name!r} has no version {version}{named}: {here}")
         return served
+
+    def _why(self) -> str:
+        why = self._explain(self.name) if self._explain is not None else ""
+        return f": {why}" if why else ""
