@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 
 from tensorwire import Frame, Request, Response, encode
 from tensorwire._budget import Budget
@@ -31,6 +33,7 @@ __all__ = ["WireHandler"]
 
 _log = logging.getLogger("tensorwire.server")
 
+_RESERVED = 16  # connections of administration beyond the limit
 _MOST_REFUSALS = 128  # connections that may linger to read why they are turned away; more are dropped
 
 
@@ -66,6 +69,17 @@ class WireHandler:
         self._limits = limits
         self._closed = closed
         self._handed_over = handed_over
+
+    def beside(self, hand_over: Callable[[asyncio.Transport, bytes], None]) -> WireHandler:
+        """One for another listener, whose connections go elsewhere when they are handed over.
+
+        Both know all connections. The other's may be a few more than the limit: who administers a server gets through
+        when it is busy.
+        """
+        other = copy(self)
+        other.hand_over = hand_over
+        other._limits = replace(self._limits, max_connections=self._limits.max_connections + _RESERVED)
+        return other
 
     def handle(self, exchange: Exchange) -> None:
         """Answer a complete request, now or when the service has its result."""
