@@ -271,8 +271,8 @@ class Service:
         finishing = list(self._finishing)
         return [model_status(name, self._servables, managed.get(name), finishing) for name in names]
 
-    def _why(self, name: str) -> str:
-        return why_unavailable(self.status(name)[0])
+    def _why(self, name: str, number: int | None) -> str:
+        return why_unavailable(self.status(name)[0], number)
 
     def start(self) -> None:
         """Begin to load what is configured; on the loop's thread, once."""

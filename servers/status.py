@@ -142,9 +142,11 @@ def _status(
 
 
 def why_unavailable(status: ModelStatus, number: int | None = None) -> str:
-    """Why no version of a model takes requests, or the one of a number does not, on one line; '' when one does."""
+    """Why no version of a model takes requests, or the one of a number does not, on one line; '' when one does, or when
+    there is none of that number.
+    """
     versions = [version for version in status.versions if number in (None, version.number)]
-    if any(version.ready for version in versions):
+    if any(version.ready for version in versions) or (number is not None and not versions):
         return ""
     reasons = [status.problem] if status.problem else []
     reasons += [f"version {version.number} {_state_text(version)}" for version in versions[:_MOST_TOLD]]

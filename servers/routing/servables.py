@@ -24,10 +24,11 @@ class Asleep(RequestError):
 
 class Servables:
     """Versions by model and number. ``default`` is the model of requests that name none; '' is the first there was.
-    ``explain`` says why no version of a known model serves, for the refusal of its requests.
+    ``explain`` says why no version of a known model serves, or one does not that has a number, for the refusal of
+    requests; '' when it knows of no reason.
     """
 
-    def __init__(self, default: str = "", explain: Callable[[str], str] | None = None) -> None:
+    def __init__(self, default: str = "", explain: Callable[[str, int | None], str] | None = None) -> None:
         self.default = default
         self._explain = explain
         self._models: dict[str, _Versions] = {}
@@ -141,7 +142,7 @@ class _Versions:
 
     __slots__ = ("_explain", "_split", "asleep", "labels", "mirror", "name", "newest", "rule", "served")
 
-    def __init__(self, name: str, explain: Callable[[str], str] | None) -> None:
+    def __init__(self, name: str, explain: Callable[[str, int | None], str] | None) -> None:
         self.name = name
         self._explain = explain
         self.served: dict[int, Served] = {}
@@ -175,7 +176,8 @@ class _Versions:
             return self.find(self._split.choose(request_id), "")
         if self.newest is None and self.asleep:
             return self.find(max(self.asleep), "")
-        raise RequestError(503, f"no version of model {self.name!r} is available{self._why()}")
+        why = self._why()
+        raise RequestError(503, f"no version of model {self.name!r} is available{why and f': {why}'}")
 
     def find(self, version: int | None, label: str) -> Served:
         if label:
@@ -191,11 +193,11 @@ class _Versions:
             if version in self.asleep:
                 raise Asleep(self.name, version)
             known = sorted(self.served.keys() | self.asleep)
-            here = f"it has {', '.join(map(str, known))}" if known else f"none is available{self._why()}"
+            here = f"it has {', '.join(map(str, known))}" if known else "none is available"
+            why = self._why(version) or ("" if known else self._why())
             named = f" (label {quoted(label)})" if label else ""
-            raise RequestError(404, f"model {self.name!r} has no version {version}{named}: {here}")
+            raise RequestError(404, f"model {self.name!r} has no version {version}{named}: {here}{why and f'; {why}'}")
         return served
 
-    def _why(self) -> str:
-        why = self._explain(self.name) if self._explain is not None else ""
-        return f": {why}" if why else ""
+    def _why(self, number: int | None = None) -> str:
+        return self._explain(self.name, number) if self._explain is not None else ""

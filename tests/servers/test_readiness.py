@@ -137,7 +137,14 @@ def test_who_asks_for_such_a_model_is_told_why(server: BackgroundServer, tmp_pat
         assert told["error"] == why
     with Raw(server.url) as raw:
         (error,) = tw.decode(raw.post(BODY, "/v1/models/slow/versions/4").body, tw.Response).errors
-    assert error.message == "model 'slow' has no version 4: none is available: version 4 is being loaded"
+    assert error.message == "model 'slow' has no version 4: none is available; version 4 is being loaded"
+    with Raw(server.url) as raw:
+        (error,) = tw.decode(raw.post(BODY, "/v1/models/good/labels/next").body, tw.Response).errors
+    failed = f"version 2 cannot be served: {tmp_path}/good/2/model.fake: 'no number' is not a number"
+    assert error.message == f"model 'good' has no version 2 (label 'next'): it has 1; {failed}"
+    with Raw(server.url) as raw:
+        (error,) = tw.decode(raw.post(BODY, "/v1/models/good/versions/3").body, tw.Response).errors
+    assert error.message == "model 'good' has no version 3: it has 1"
     assert "error" not in json.loads(get(server, "/v1/models/good").body)
     assert json.loads(get(server, "/v1/models/gone").body)["model_version_status"] == []
 
@@ -179,10 +186,11 @@ def test_a_server_that_stops_is_not_ready(loads: Loads, tmp_path: Path) -> None:
         on_loop(server.loop, lambda: setattr(server.app, "_stopping", False))
 
 
-def test_models_that_are_asleep_are_ready(loads: Loads, tmp_path: Path) -> None:
+def test_models_that_are_asleep_are_ready(loads: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two models of which one fits into the memory: the other is loaded for the first request."""
+    monkeypatch.setattr(FakeModel, "memory", 5000)
     for name in ("a", "b"):
-        write_version(tmp_path / name, 1, "1" + " " * 5000)
+        write_version(tmp_path / name, 1)
     models = tuple([ModelConfig(name=name, path=str(tmp_path / name), settle=0) for name in ("a", "b")])
     options = {"config": RepositoryConfig(models=models), "poll": 0.05, "model_memory": 8000, "on_demand": True}
     with BackgroundServer(**options) as server:
