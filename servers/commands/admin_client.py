@@ -46,8 +46,8 @@ def ask(url: str, method: str, path: str, token: str = "", body: Any = None, ca:
 
 class Pages:
     """The pages of a server over one connection, which is opened again when it is lost: as long as it lasts, the same
-    of several workers answers. ``timeout``: seconds without a byte. ``ca``: certificates (PEM) by which an https server is
-    known, instead of the system's. Raises UserError for a bad URL, and for what are no certificates.
+    of several workers answers. ``timeout``: seconds without a byte. ``ca``: certificates (PEM) by which an https server
+    is known, instead of the system's. Raises UserError for a bad URL, and for what are no certificates.
     """
 
     def __init__(self, url: str, timeout: float, ca: Path | None = None) -> None:
