@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
@@ -19,6 +18,14 @@ from waiting import PATIENCE
 __all__ = ["Terminal", "terminal"]
 
 
+# In the child and not by preexec_fn, which may hang where other threads hold locks at the fork.
+_OWN = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "tensorwire", *sys.argv[1:]])
+"""
+
+
 class Terminal:
     """A command in a terminal of its own."""
 
@@ -28,12 +35,11 @@ class Terminal:
         try:
             termios.tcsetwinsize(slave, (30, columns))
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tensorwire", *args],
+                [sys.executable, "-c", _OWN, *args],
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,
                 start_new_session=True,
-                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
                 env={**plain, "TERM": "xterm-256color"},
             )
         finally:
