@@ -16,7 +16,7 @@ from tensorwire.servers.address import Listener, listen_shared, parse_address
 from tensorwire.servers.engines.python_model import as_model
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.model import Model, ModelError
-from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.config_file import load_config
 from tensorwire.servers.repository.layout import numbered
 from tensorwire.servers.repository.loading import Load
@@ -58,6 +58,7 @@ def make_app(
     poll: float = 1.0,
     watch: bool = True,
     admin_token: str = "",
+    admin_listen: str | Sequence[str] = (),
     model_memory: int = 0,
     on_demand: bool = False,
     cache_dir: str | Path | None = None,
@@ -104,10 +105,10 @@ def make_app(
                 models = [_cached(models[0], model, engine_options, Path(cache_dir))]
     if cache_dir is not None and config is not None:
         raise ModelError("results can be kept for one model, not for those of a configuration or a base path")
-    if admin_token and config is None:
-        raise ValueError("administration is for models that a configuration or a base path names")
+    if (admin_token or admin_listen) and config is None:
+        raise ConfigError("administration is for models that a configuration or a base path names")
     if (model_memory or on_demand) and config is None:
-        raise ValueError("a limit of models' memory is for those that a configuration or a base path names")
+        raise ConfigError("a limit of models' memory is for those that a configuration or a base path names")
     service = Service(
         models,
         max_queue=max_queue,
@@ -129,6 +130,7 @@ def make_app(
         drain_timeout=drain_timeout,
         reread=reread,
         admin_token=admin_token,
+        admin_listen=admin_listen,
     )
 
 
@@ -150,7 +152,7 @@ def serve_model(
     """
     if workers < 1:
         raise ValueError(f"workers is 1 or more, not {workers}")
-    if workers > 1 and options.get("admin_token"):
+    if workers > 1 and (options.get("admin_token") or options.get("admin_listen")):
         raise ValueError("administration would reach one of several workers only")
     if workers > 1:
         return _serve_workers(model, listen, on_ready, workers, options)

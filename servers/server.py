@@ -19,7 +19,7 @@ from tensorwire._budget import Budget
 from tensorwire._memory import pool_limit, pool_trim
 from tensorwire._net import Connection
 from tensorwire.servers.acceptor import TlsAcceptor
-from tensorwire.servers.address import BACKLOG, Listener, listen, parse_address
+from tensorwire.servers.address import BACKLOG, Address, Listener, listen, parse_address
 from tensorwire.servers.fronts.admin import admin_routes
 from tensorwire.servers.fronts.graphpipe import WireHandler
 from tensorwire.servers.fronts.handover import HandOver
@@ -33,6 +33,7 @@ __all__ = ["App"]
 
 _log = logging.getLogger("tensorwire.server")
 _UNIX_SNDBUF = 512 << 10  # bytes; with the kernel's 208 KiB the two sides wait for each other often: bench/NOTES.md
+_ADMIN_MODE = 0o600
 _SWEEP = 1.0  # seconds between two looks at every connection's timeouts
 _POOLED = 4  # this part of memory_limit, at most, is kept warm for the next bodies
 
@@ -44,8 +45,9 @@ class App:
     already, or several of them. ``tls``: the certificates with which TCP ports speak TLS; UNIX sockets never do.
     ``socket_mode``: permissions of the files of UNIX sockets (None: as the umask says). ``drain_timeout``: seconds
     that requests in flight get when the server stops. ``reread`` reads the configuration of models again.
-    ``admin_token`` opens the pages of administration to those who send it ('': to nobody). Start it inside a running
-    event loop, or let ``run`` do all of it. Raises ValueError for a bad address, TlsError.
+    ``admin_token`` opens the pages of administration to those who send it ('': to nobody), on the addresses of
+    ``admin_listen`` alone if there are some; a UNIX socket there, whose file is this user's alone, needs none. Start
+    it inside a running event loop, or let ``run`` do all of it. Raises ValueError for a bad address, TlsError.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class App:
         drain_timeout: float = 30.0,
         reread: Callable[[], RepositoryConfig] | None = None,
         admin_token: str = "",
+        admin_listen: str | Sequence[str] = (),
     ) -> None:
         limits = limits or Limits()
         places = [listen] if isinstance(listen, str) else listen
@@ -73,13 +76,17 @@ class App:
         self._pool_limit = limits.memory_limit // _POOLED
         self._drain_timeout = drain_timeout
         self.budget = Budget(limits.memory_limit, limits.max_waiting)
-        administration = admin_routes(service, admin_token) if admin_token else ()
-        pages = make_pages(service, self, limits, self.budget, administration)
-        self._pages = HandOver(pages, limits, self._check_quiet)
+        self._admin_places = _admin_places(admin_listen, admin_token)
+        administered = bool(admin_token or self._admin_places)
+        administration = admin_routes(service, admin_token or None) if administered else ()
+        app = partial(make_pages, service, self, limits, self.budget)
+        self._pages = HandOver(app(() if self._admin_places else administration), limits, self._check_quiet)
         self._handler = WireHandler(
             service, limits, self.budget, self._pages.hand_over, self._check_quiet, self._pages.__len__
         )
+        self._admin_handler = self._handler.beside(self._pages.door(app(administration)))
         self._listeners: list[Listener] = []
+        self._admin_listeners: list[Listener] = []
         self._servers: list[asyncio.AbstractServer | TlsAcceptor[Connection]] = []
         self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle
@@ -91,6 +98,11 @@ class App:
         """Where the server can be reached, real ports included; empty before ``start``."""
         scheme = "http" if self._tls is None else "https"
         return [listener.url(scheme) for listener in self._listeners]
+
+    @property
+    def admin_urls(self) -> list[str]:
+        """Where it can be administered, if that has addresses of its own."""
+        return [listener.url("http" if self._tls is None else "https") for listener in self._admin_listeners]
 
     @property
     def ready(self) -> bool:
@@ -114,8 +126,12 @@ class App:
             for place in self._places:
                 opened = [place] if isinstance(place, Listener) else listen(place, socket_mode=self._socket_mode)
                 self._listeners += opened
+            for address in self._admin_places:
+                self._admin_listeners += listen(address, socket_mode=_ADMIN_MODE)
             for listener in self._listeners:
-                self._servers.append(await self._open(listener))
+                self._servers.append(await self._open(listener, self._handler))
+            for listener in self._admin_listeners:
+                self._servers.append(await self._open(listener, self._admin_handler))
         except OSError:
             self._close_listeners()
             self.service.close()
@@ -127,18 +143,17 @@ class App:
         self.service.start()
         self._sweep()
 
-    async def _open(self, listener: Listener) -> asyncio.AbstractServer | TlsAcceptor[Connection]:
+    async def _open(self, listener: Listener, handler: WireHandler) -> asyncio.AbstractServer | TlsAcceptor[Connection]:
         """Accept connections. The server gets a duplicate of the socket, so that it can be closed and the port not."""
         loop, sock = self._loop, listener.sock.dup()
         if self._tls is not None and not listener.unix:
-            handler = self._handler
             return TlsAcceptor(sock, self._current_context, handler.accepted, handler.agreed, self._head_timeout)
         # The loop listens once more, with a backlog of 100 unless told.
         if listener.unix:
             # Since 3.13 the loop would remove the socket's file when it closes; `Listener` knows whose the file is.
             keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            return await loop.create_unix_server(self._unix_connection, sock=sock, backlog=BACKLOG, **keep)
-        return await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
+            return await loop.create_unix_server(partial(_UnixConnection, handler), sock=sock, backlog=BACKLOG, **keep)
+        return await loop.create_server(partial(Connection, handler), sock=sock, backlog=BACKLOG)
 
     def _current_context(self) -> ssl.SSLContext:
         assert self._context is not None
@@ -284,12 +299,6 @@ class App:
     def _on_hangup(self) -> None:
         self._reloading = asyncio.ensure_future(self.reload())  # kept: a loop refers to its tasks weakly
 
-    def _connection(self) -> Connection:
-        return Connection(self._handler)
-
-    def _unix_connection(self) -> Connection:
-        return _UnixConnection(self._handler)
-
     def expire(self, now: float) -> None:
         """Look at every connection's time limits, as if loop.time() were ``now``."""
         for connection in list(self._handler.connections):
@@ -321,9 +330,21 @@ class App:
     def _close_listeners(self) -> None:
         for server in self._servers:
             server.close()
-        for listener in self._listeners:
+        for listener in [*self._listeners, *self._admin_listeners]:
             listener.unlink()
             listener.sock.close()
+
+
+def _admin_places(listen: str | Sequence[str], token: str) -> list[Address]:
+    places = [parse_address(text) for text in ([listen] if isinstance(listen, str) else listen)]
+    for place in places:
+        if place.systemd:
+            raise ConfigError("administration listens on addresses, not on systemd's sockets")
+        if not place.path and not token:
+            raise ConfigError(
+                f"administration on {place} needs a token: only the file of a UNIX socket says who may do it"
+            )
+    return places
 
 
 class _UnixConnection(Connection):

@@ -24,7 +24,7 @@ from tensorwire.servers.resident import trim_heap
 from tensorwire.servers.routing.servables import Asleep, Servables
 from tensorwire.servers.routing.served import Served
 from tensorwire.servers.routing.target import ANY, Target
-from tensorwire.servers.status import ModelStatus, model_status
+from tensorwire.servers.status import ModelStatus, model_status, why_unavailable
 
 __all__ = ["SERVER", "Service", "load_version", "open_model"]
 
@@ -82,7 +82,7 @@ class Service:
             raise ValueError(f"two models have the same name: {', '.join(names)}")
         if default is not None and default not in names:
             raise ValueError(f"the default model {default!r} is not among {', '.join(names) or 'none'}")
-        self._servables = Servables(default or "")
+        self._servables = Servables(default or "", self._why if config is not None else None)
         self._max_queue = max_queue
         self._loop = loop
         for model in models:
@@ -273,6 +273,9 @@ class Service:
         managed = self.repository.models if self.repository is not None else {}
         finishing = list(self._finishing)
         return [model_status(name, self._servables, managed.get(name), finishing) for name in names]
+
+    def _why(self, name: str, number: int | None) -> str:
+        return why_unavailable(self.status(name)[0], number)
 
     def start(self) -> None:
         """Begin to load what is configured; on the loop's thread, once."""

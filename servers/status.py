@@ -12,10 +12,12 @@ from tensorwire.servers.routing.mirror import Mirror
 from tensorwire.servers.routing.servables import Servables
 from tensorwire.servers.routing.served import Served
 
-__all__ = ["PERCENTILES", "ModelStatus", "VersionStatus", "model_status"]
+__all__ = ["PERCENTILES", "ModelStatus", "VersionStatus", "model_status", "why_unavailable"]
 
 PERCENTILES = (50.0, 99.0)
 """Those that a version's status has."""
+
+_MOST_TOLD = 3  # versions in one line of reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class VersionStatus:
 
     Of one that serves also: what runs it, requests under way, ``requests`` answered since it was loaded and
     ``failures`` among them, the 50th and 99th of their ``percentiles`` (seconds, of the last 1,024; empty before the
-    first), and ``memory``, the bytes that it takes (None: not known).
+    first), and ``memory``, the bytes that it takes (None: not known). ``asleep``: it will be loaded when it is asked
+    for. ``working`` is False while what runs it cannot take requests; ``note`` is what the model says of itself.
     """
 
     number: int
@@ -38,10 +41,18 @@ class VersionStatus:
     failures: int = 0
     percentiles: Sequence[float] = ()
     memory: int | None = None
+    asleep: bool = False
+    working: bool = True
+    note: str = ""
 
     @property
     def available(self) -> bool:
         return self.state == "AVAILABLE"
+
+    @property
+    def ready(self) -> bool:
+        """It answers requests, those for one that is asleep included."""
+        return self.asleep or (self.available and self.working)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,7 @@ def model_status(
                 error=version.error,
                 since=version.times(),
                 memory=version.nbytes,
+                asleep=version.asleep,
             )
             for number, version in managed.versions.items()
         ]
@@ -107,9 +119,10 @@ def _status(
     error: str = "",
     since: Mapping[str, float] | None = None,
     memory: int | None = None,
+    asleep: bool = False,
 ) -> VersionStatus:
     if served is None:
-        return VersionStatus(number, state, error, since or {}, memory=memory)
+        return VersionStatus(number, state, error, since or {}, memory=memory, asleep=asleep)
     model: Model = served.model
     return VersionStatus(
         number,
@@ -122,4 +135,36 @@ def _status(
         served.tally.failures,
         served.tally.percentiles(*PERCENTILES),
         model.memory if memory is None else memory,
+        asleep,
+        model.ready,
+        model.status,
     )
+
+
+def why_unavailable(status: ModelStatus, number: int | None = None) -> str:
+    """Why no version of a model takes requests, or the one of a number does not, on one line; '' when one does, or when
+    there is none of that number.
+    """
+    versions = [version for version in status.versions if number in (None, version.number)]
+    if any(version.ready for version in versions) or (number is not None and not versions):
+        return ""
+    reasons = [status.problem] if status.problem else []
+    reasons += [f"version {version.number} {_state_text(version)}" for version in versions[:_MOST_TOLD]]
+    return " ".join("; ".join(reasons).split()) or "no version of it is complete yet"
+
+
+def _state_text(version: VersionStatus) -> str:
+    match version.state:
+        case "LOADING":
+            return "is being loaded"
+        case "UNLOADING":
+            return "is being unloaded"
+        case "AVAILABLE":
+            return f"cannot take requests now{_after(version.note)}"
+        case "END":
+            return f"cannot be served: {version.error}" if version.error else "has been unloaded"
+    return f"waits to be loaded{_after(version.error)}"
+
+
+def _after(text: str) -> str:
+    return f": {text}" if text else ""

@@ -64,6 +64,8 @@ EXAMPLES = """Examples:
 
     tensorwire serve --config models.toml --reload off
 
+    tensorwire serve --config models.toml --admin-listen unix:/run/models.admin
+
     tensorwire serve --config models.toml --model-memory 8GiB --on-demand
 
     tensorwire serve --echo
@@ -132,6 +134,14 @@ def serve(
             metavar="FILE",
             help="Let those who send the token in this file load, unload and label models: see `tensorwire models`. "
             "Default: nobody.",
+        ),
+    ] = None,
+    admin_listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where they do so, instead of on --listen: host:port, or unix:/path, which is this user's alone and "
+            "needs no token. May be repeated.",
         ),
     ] = None,
     model_memory: Annotated[
@@ -282,10 +292,11 @@ def serve(
         source = base_path_config(model_base_path, model_name, engine, options)
         path = model_base_path if source is None else None
     if source is None and not is_base_path(path):
-        _check_single(admin_token_file, model_memory)
-    if admin_token_file is not None and workers > 1:
-        raise UserError("--admin-token-file: administration would reach one of several --workers only")
+        _check_single(admin_token_file, admin_listen, model_memory)
+    if (admin_token_file is not None or admin_listen) and workers > 1:
+        raise UserError("--admin-token-file, --admin-listen: administration would reach one of several --workers only")
     check_addresses(listen or ())
+    check_addresses(admin_listen or (), "--admin-listen")
     if on_demand and model_memory is None:
         raise UserError("--on-demand needs --model-memory: who would have to make room?")
     if isolate_memory is not None and not isolate:
@@ -337,6 +348,7 @@ def serve(
         poll=0.0 if reload is Reload.OFF else _poll(poll),
         watch=reload is Reload.WATCH,
         admin_token=read_token(admin_token_file),
+        admin_listen=admin_listen or (),
         model_memory=0 if model_memory is None else parse_size(model_memory, "--model-memory"),
         on_demand=on_demand,
         model_cache=model_cache,
@@ -355,10 +367,11 @@ def _mode(text: str | None) -> int | None:
     return int(text, 8)
 
 
-def _check_single(admin_token_file: Path | None, model_memory: str | None) -> None:
+def _check_single(admin_token_file: Path | None, admin_listen: list[str] | None, model_memory: str | None) -> None:
     """Refuse what is of use only where models come and go."""
-    for option, value in (("--admin-token-file", admin_token_file), ("--model-memory", model_memory)):
-        if value is not None:
+    options = {"--admin-token-file": admin_token_file, "--admin-listen": admin_listen, "--model-memory": model_memory}
+    for option, value in options.items():
+        if value:
             raise UserError(f"{option} is for models of --config or of a folder with numbered versions")
 
 

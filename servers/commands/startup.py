@@ -43,7 +43,7 @@ def base_path_config(path: str, name: str, engine: str | None, options: Mapping[
     )
 
 
-def check_addresses(listen: Iterable[str]) -> None:
+def check_addresses(listen: Iterable[str], option: str = "--listen") -> None:
     """Raises UserError for an address that is none, before anything is loaded."""
     from tensorwire.servers.address import parse_address
 
@@ -51,7 +51,7 @@ def check_addresses(listen: Iterable[str]) -> None:
         try:
             parse_address(address)
         except ValueError as error:
-            raise UserError(f"--listen: {error}") from None
+            raise UserError(f"{option}: {error}") from None
 
 
 def raise_descriptor_limit() -> None:
@@ -70,10 +70,12 @@ def set_up_logging(level: int, access_log: bool) -> None:
 
 
 def banner(app: App, remark: str = "") -> str:
-    """Where it listens and what it serves, in two lines."""
+    """Where it listens, what it serves, and where it is administered if not there, a line each."""
     where = f"listening on {' '.join(app.urls)} (Ctrl-C to stop)"
     if app.service.repository is not None:
         names = app.service.model_names
+        if app.admin_urls:
+            where += f"\nadministration on {' '.join(app.admin_urls)}"
         listed = ", ".join(map(shown, names[:_MOST_NAMED])) + (", ..." if len(names) > _MOST_NAMED else "")
         return f"{where}\nloading {listed or 'no models'}; {app.urls[0]}/v1/models tells how they are"
     metadata = app.service.metadata()

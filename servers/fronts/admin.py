@@ -1,7 +1,8 @@
 """Administration: load, unload and reload models, set labels, read and replace the configuration, while serving.
 
-Every page wants ``Authorization: Bearer TOKEN``. Changes may carry ``If-Match`` with the ETag of the configuration that
-they are meant for (RFC 9110, 13.1.1); when it has changed since, the answer is 412 and nothing is done.
+Every page wants ``Authorization: Bearer TOKEN``, save where only those who may open a socket's file reach it. Changes
+may carry ``If-Match`` with the ETag of the configuration that they are meant for (RFC 9110, 13.1.1); when it has
+changed since, the answer is 412 and nothing is done.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _log = logging.getLogger("tensorwire.admin")
 _Change = Callable[[RepositoryConfig, Request, bytes], RepositoryConfig]
 
 
-def admin_routes(service: Service, token: str) -> list[Route]:
-    """The pages, for those who know ``token``; the service must have a repository."""
+def admin_routes(service: Service, token: str | None) -> list[Route]:
+    """The pages, for those who know ``token`` (None: all who reach them); the service must have a repository."""
     admin = _Admin(service, token)
     return [
         Route("/v1/config", admin.show, methods=["GET"]),
@@ -50,11 +51,12 @@ def admin_routes(service: Service, token: str) -> list[Route]:
 
 
 class _Admin:
-    def __init__(self, service: Service, token: str) -> None:
+    def __init__(self, service: Service, token: str | None) -> None:
         assert service.repository is not None, "only a repository can be administered"
+        assert token != "", "an empty token would let everybody in"
         self._service = service
         self._repository = service.repository
-        self._token = token.encode()
+        self._token = None if token is None else token.encode()
 
     async def show(self, request: Request) -> Response:
         self._authorize(request)
@@ -98,6 +100,8 @@ class _Admin:
         return text, f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
 
     def _authorize(self, request: Request) -> None:
+        if self._token is None:
+            return
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token):
             raise HTTPException(

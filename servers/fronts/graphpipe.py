@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 
 from tensorwire import Frame, Request, Response, encode
 from tensorwire._budget import Budget
@@ -12,7 +14,7 @@ from tensorwire._net import Connection
 from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
 from tensorwire.servers.fronts.limits import Limits
-from tensorwire.servers.fronts.target import find_target
+from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.tls_connection import TlsConnection
 from tensorwire.servers.fronts.wire import (
     error_frame,
@@ -31,6 +33,7 @@ __all__ = ["WireHandler"]
 
 _log = logging.getLogger("tensorwire.server")
 
+_RESERVED = 16  # connections of administration beyond the limit
 _MOST_REFUSALS = 128  # connections that may linger to read why they are turned away; more are dropped
 
 
@@ -67,17 +70,28 @@ class WireHandler:
         self._closed = closed
         self._handed_over = handed_over
 
+    def beside(self, hand_over: Callable[[asyncio.Transport, bytes], None]) -> WireHandler:
+        """One for another listener, whose connections go elsewhere when they are handed over.
+
+        Both know all connections. The other's may be a few more than the limit: who administers a server gets through
+        when it is busy.
+        """
+        other = copy(self)
+        other.hand_over = hand_over
+        other._limits = replace(self._limits, max_connections=self._limits.max_connections + _RESERVED)
+        return other
+
     def handle(self, exchange: Exchange) -> None:
         """Answer a complete request, now or when the service has its result."""
         names = True
         result: RequestError
         try:
-            target = find_target(exchange.path) if exchange.path != b"/" else None
+            target = read_target(exchange.path) if exchange.path != b"/" else None
             message = read_message(exchange.body)
             if not isinstance(message, Request):
                 answer_with(exchange, 200, encode(self._service.metadata(target or ANY)))
                 return
-            exchange.model = message.model if target is None else target.model
+            exchange.model = message.model if target is None else target.model or message.model
             names = not message.outputs
             deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
             answer = Answer(self, exchange, names)

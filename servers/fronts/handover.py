@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -32,18 +33,7 @@ class HandOver:
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, closed: Callable[[], None] = lambda: None) -> None:
-        self._config = Config(
-            in_pieces(app),
-            http=HttpToolsProtocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            timeout_keep_alive=math.ceil(limits.idle_timeout),
-        )
-        self._config.load()
+        self._config = _config(app, limits)
         self._state = ServerState()
         self._limits = limits
         self._closed = closed
@@ -55,7 +45,14 @@ class HandOver:
 
     def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
         """Serve a connection from now on; ``data`` is what has been read from it and not been answered."""
-        protocol = PageProtocol(self._config, self._state, self._limits, self._closed)
+        self._begin(self._config, transport, data)
+
+    def door(self, app: ASGIApp) -> Callable[[asyncio.Transport, bytes], None]:
+        """A ``hand_over`` to another app."""
+        return partial(self._begin, _config(app, self._limits))
+
+    def _begin(self, config: Config, transport: asyncio.Transport, data: bytes) -> None:
+        protocol = PageProtocol(config, self._state, self._limits, self._closed)
         transport.set_protocol(protocol)
         protocol.connection_made(cast(asyncio.Transport, Outgoing(transport, self._limits)))
         protocol.data_received(data)
@@ -81,6 +78,22 @@ class HandOver:
         """Close every connection now, answers in flight included."""
         for protocol in list(self._state.connections):
             protocol.transport.abort()
+
+
+def _config(app: ASGIApp, limits: Limits) -> Config:
+    config = Config(
+        in_pieces(app),
+        http=HttpToolsProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_keep_alive=math.ceil(limits.idle_timeout),
+    )
+    config.load()
+    return config
 
 
 class PageProtocol(HttpToolsProtocol):

@@ -7,35 +7,48 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tensorwire.servers.fronts.health import Status, readiness
 from tensorwire.servers.fronts.render import JsonResponse, metadata_json
-from tensorwire.servers.model import RequestError
+from tensorwire.servers.fronts.target import parse_version, read_target
+from tensorwire.servers.model import RequestError, quoted
 from tensorwire.servers.routing.mirror import Mirror
+from tensorwire.servers.routing.served import listed
 from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
-from tensorwire.servers.status import PERCENTILES, ModelStatus, VersionStatus
+from tensorwire.servers.status import PERCENTILES, ModelStatus, VersionStatus, why_unavailable
 
-__all__ = ["model_json", "model_routes"]
+__all__ = ["about_json", "model_json", "model_routes"]
 
-_PLACES = ("", "/versions/{version:int}", "/labels/{label}")
+_PLACES = ("", "/versions/{version}", "/labels/{label}")
+_MOST_LISTED = 20  # versions in one line
 
 
-def model_routes(service: Service) -> list[Route]:
-    """GET /v1/models, and of each model its status and /metadata; versions by number or label."""
+def model_routes(service: Service, server: Status) -> list[Route]:
+    """GET /v1/models, and of each model its status, /metadata and /ready; versions by number or label."""
 
     async def models(request: Request) -> Response:
         listed = [model_json(status, status.name == service.default) for status in service.status()]
         return JsonResponse({"models": listed, "memory": _memory_json(service)})
 
-    def status(target: Target) -> dict[str, Any]:
-        return _status_json(service, target)
+    def status(target: Target) -> Response:
+        return JsonResponse(_status_json(service, target))
 
-    def metadata(target: Target) -> dict[str, Any]:
-        return metadata_json(service.metadata(target))
+    def metadata(target: Target) -> Response:
+        return JsonResponse(about_json(service, target))
+
+    def ready(target: Target) -> Response:
+        found, number = _find(service, target)
+        reason = why_unavailable(found, number) if server.ready else "shutting down"
+        return readiness([reason]) if reason else PlainTextResponse("ok\n")
 
     async def not_a_tensor(request: Request) -> Response:
+        try:
+            read_target(request.scope["raw_path"])
+        except RequestError as error:
+            raise HTTPException(error.code, error.message) from None
         raise HTTPException(
             415, "the body must be a GraphPipe flatbuffer Request, with the Content-Type application/octet-stream"
         )
@@ -44,18 +57,32 @@ def model_routes(service: Service) -> list[Route]:
     for place in _PLACES:
         routes.append(Route(f"/v1/models/{{name}}{place}", _page(status)))
         routes.append(Route(f"/v1/models/{{name}}{place}/metadata", _page(metadata)))
+        routes.append(Route(f"/v1/models/{{name}}{place}/ready", _page(ready)))
     return routes
 
 
-def _page(answer: Callable[[Target], dict[str, Any]]) -> Callable[[Request], Any]:
+def _page(answer: Callable[[Target], Response]) -> Callable[[Request], Any]:
     async def page(request: Request) -> Response:
         found = request.path_params
+        signature = request.query_params.get("signature", "")
         try:
-            return JsonResponse(answer(Target(found["name"], found.get("version"), found.get("label", ""))))
+            version = parse_version(found["version"]) if "version" in found else None
+            return answer(Target(found["name"], version, found.get("label", ""), signature))
         except RequestError as error:
             raise HTTPException(error.code, error.message) from None
 
     return page
+
+
+def about_json(service: Service, target: Target) -> dict[str, Any]:
+    """What a model is and takes: the tensors of the signature that is meant, and all signatures.
+
+    Raises RequestError.
+    """
+    metadata = service.metadata(target)
+    named = metadata.name, metadata.version
+    model = next(model for model in service.models if (model.name, model.version) == named)
+    return metadata_json(metadata, model.signatures)
 
 
 def model_json(status: ModelStatus, default: bool) -> dict[str, Any]:
@@ -119,18 +146,37 @@ def _memory_json(service: Service) -> dict[str, Any]:
     return {"used": room.used, "limit": room.limit or None, "on_demand": room.on_demand}
 
 
-def _status_json(service: Service, target: Target) -> dict[str, Any]:
-    """As TensorFlow Serving answers: https://www.tensorflow.org/tfx/serving/api_rest#model_status_api"""
+def _find(service: Service, target: Target) -> tuple[ModelStatus, int | None]:
+    """A model and the number of the version that is meant, None for all. Raises RequestError 404 with what there is."""
     status = service.status(target.model)[0]
     number = target.version
+    named = ""
     if target.label:
         number = status.labels.get(target.label)
+        named = f" (label {quoted(target.label)})"
         if number is None:
-            raise RequestError(404, f"model {status.name!r} has no version with the label {target.label!r}")
+            here = f"it has {listed(status.labels)}" if status.labels else "it has no labels"
+            raise RequestError(
+                404, f"model {status.name!r} has no version with the label {quoted(target.label)}: {here}"
+            )
+    known = sorted(version.number for version in status.versions)
+    if number is not None and number not in known:
+        here = ", ".join(map(str, known[-_MOST_LISTED:])) or f"none: {why_unavailable(status)}"
+        raise RequestError(404, f"model {status.name!r} has no version {number}{named}: it has {here}")
+    return status, number
+
+
+def _status_json(service: Service, target: Target) -> dict[str, Any]:
+    """As TensorFlow Serving answers: https://www.tensorflow.org/tfx/serving/api_rest#model_status_api
+
+    ``error`` beside it says why a model without a version that takes requests has none.
+    """
+    status, number = _find(service, target)
     versions = [version for version in status.versions if number in (None, version.number)]
-    if number is not None and not versions:
-        raise RequestError(404, f"model {status.name!r} has no version {number}")
-    return {"model_version_status": [_version_json(version) for version in versions]}
+    answer: dict[str, Any] = {"model_version_status": [_version_json(version) for version in versions]}
+    if number is None and (error := why_unavailable(status)):
+        answer["error"] = error
+    return answer
 
 
 def _version_json(version: VersionStatus) -> dict[str, Any]:

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tensorwire._budget import Budget
 from tensorwire.servers.fronts import access
+from tensorwire.servers.fronts.health import Status, health_routes
 from tensorwire.servers.fronts.limits import Limits
-from tensorwire.servers.fronts.models import model_routes
-from tensorwire.servers.fronts.render import JsonResponse, metadata_json
+from tensorwire.servers.fronts.models import about_json, model_routes
+from tensorwire.servers.fronts.render import JsonResponse
+from tensorwire.servers.fronts.stats import stats_routes
 from tensorwire.servers.fronts.upload import Upload
 from tensorwire.servers.fronts.wire import is_wire
 from tensorwire.servers.model import RequestError
+from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
 
-__all__ = ["Status", "make_pages"]
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class Status(Protocol):
-    """What the pages ask of the server around them."""
-
-    @property
-    def ready(self) -> bool: ...
-    @property
-    def open_connections(self) -> int: ...
+__all__ = ["make_pages"]
 
 
 def make_pages(
@@ -44,7 +36,13 @@ def make_pages(
 ) -> ASGIApp:
     """The app; ``budget`` is what bodies take their memory from, ``routes`` are those of further protocols."""
     app = Starlette(
-        routes=[*_routes(service, status), *routes, *model_routes(service)],
+        routes=[
+            *_routes(service),
+            *health_routes(service, status),
+            *routes,
+            *model_routes(service, status),
+            *stats_routes(service, status, limits, budget),
+        ],
         exception_handlers={HTTPException: _http_error, Exception: _server_error},
     )
     upload = Upload(service, limits, budget)
@@ -68,38 +66,19 @@ def make_pages(
     return choose
 
 
-def _routes(service: Service, status: Status) -> list[Route]:
+def _routes(service: Service) -> list[Route]:
     async def root(request: Request) -> Response:
         if request.method == "POST":
             raise HTTPException(415, "the body must be a GraphPipe flatbuffer Request, not JSON")
         try:
-            about = metadata_json(service.metadata())
+            about = about_json(service, Target(signature=request.query_params.get("signature", "")))
         except RequestError as error:
             raise HTTPException(error.code, error.message) from None
         # Only models that have one: most are as they were loaded.
         states = {model.name: model.status for model in service.models if model.status}
         return JsonResponse({**about, "status": states} if states else about)
 
-    async def alive(request: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    async def ready(request: Request) -> Response:
-        if status.ready and service.ready:
-            return PlainTextResponse("ok\n")
-        why = "".join([f": {model.name}: {model.status}" for model in service.models if not model.ready])
-        return PlainTextResponse(f"not ready{why}\n", 503)
-
-    async def client_count(request: Request) -> Response:
-        return PlainTextResponse(f"{status.open_connections}\n")
-
-    return [
-        Route("/", root, methods=["GET", "POST"]),
-        Route("/healthz", alive),
-        Route("/readyz", ready),
-        Route("/control/is_alive", alive),
-        Route("/control/is_ready", ready),
-        Route("/control/client_count", client_count),
-    ]
+    return [Route("/", root, methods=["GET", "POST"])]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import orjson
 from starlette.responses import Response
 
 from tensorwire import Metadata, TensorSpec
+from tensorwire.servers.model import Signature
 
 __all__ = ["JsonResponse", "metadata_json"]
 
@@ -20,8 +22,11 @@ class JsonResponse(Response):
         return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def metadata_json(metadata: Metadata) -> dict[str, Any]:
-    """A model's metadata as JSON values; ``type`` is numpy's name of the dtype, 'string', or null for any."""
+def metadata_json(metadata: Metadata, signatures: Mapping[str, Signature] | None = None) -> dict[str, Any]:
+    """A model's metadata as JSON values; ``type`` is numpy's name of the dtype, 'string', or null for any.
+
+    ``signatures``: all that the model has, by name, beside the one whose tensors the metadata has.
+    """
     return {
         "name": metadata.name,
         "version": metadata.version,
@@ -29,6 +34,14 @@ def metadata_json(metadata: Metadata) -> dict[str, Any]:
         "description": metadata.description,
         "inputs": [_spec_json(spec) for spec in metadata.inputs],
         "outputs": [_spec_json(spec) for spec in metadata.outputs],
+        "signatures": {name: _signature_json(signature) for name, signature in (signatures or {}).items()},
+    }
+
+
+def _signature_json(signature: Signature) -> dict[str, Any]:
+    return {
+        "inputs": [_spec_json(spec) for spec in signature.inputs],
+        "outputs": [_spec_json(spec) for spec in signature.outputs],
     }
 
 

@@ -13,7 +13,7 @@ from tensorwire._budget import Budget
 from tensorwire._copies import count_sent
 from tensorwire.servers.fronts.body import BodyReader
 from tensorwire.servers.fronts.limits import Limits
-from tensorwire.servers.fronts.target import find_target
+from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.wire import (
     error_frame,
     header_deadline,
@@ -58,11 +58,11 @@ class Upload:
     ) -> tuple[int, Frame]:
         names = True
         try:
-            target = find_target(scope["raw_path"])
+            target = read_target(scope["raw_path"] + b"?" + scope["query_string"])
             message = read_message(body)
             if not isinstance(message, Request):
                 return 200, encode(self._service.metadata(target or ANY))
-            scope["tensorwire.model"] = message.model if target is None else target.model
+            scope["tensorwire.model"] = message.model if target is None else target.model or message.model
             names = not message.outputs
             deadline_ms = header_deadline(_field(scope, b"x-deadline-ms"))
             result = await self._service.infer(

@@ -7,7 +7,7 @@ import logging
 from tensorwire import Chunk, DecodeError, Frame, MetadataRequest, Request, Response, Status, decode, encode
 from tensorwire._budget import Budget
 from tensorwire.servers.fronts.limits import Limits
-from tensorwire.servers.fronts.target import MODELS, find_target
+from tensorwire.servers.fronts.target import MODELS, is_admin
 from tensorwire.servers.model import RequestError
 
 __all__ = [
@@ -64,7 +64,7 @@ def is_wire(method: bytes, path: bytes, content_type: bytes) -> bool:
     if path == b"/" and content_type in _BINARY:
         return True
     if path.startswith(MODELS):
-        return content_type != b"" and content_type in _BINARY and find_target(path) is not None
+        return content_type != b"" and content_type in _BINARY and not is_admin(path)
     path = path.partition(b"?")[0]
     if path == b"/":
         return not (content_type.endswith((b"/json", b"+json")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from tensorwire.servers.model import RequestError, quoted
 from tensorwire.servers.routing.mirror import Mirror
@@ -23,10 +23,14 @@ class Asleep(RequestError):
 
 
 class Servables:
-    """Versions by model and number. ``default`` is the model of requests that name none; '' is the first there was."""
+    """Versions by model and number. ``default`` is the model of requests that name none; '' is the first there was.
+    ``explain`` says why no version of a known model serves, or one does not that has a number, for the refusal of
+    requests; '' when it knows of no reason.
+    """
 
-    def __init__(self, default: str = "") -> None:
+    def __init__(self, default: str = "", explain: Callable[[str, int | None], str] | None = None) -> None:
         self.default = default
+        self._explain = explain
         self._models: dict[str, _Versions] = {}
 
     def __iter__(self) -> Iterator[Served]:
@@ -42,7 +46,7 @@ class Servables:
         """A model is to be served under this name, though no version of it may be there yet."""
         versions = self._models.get(name)
         if versions is None:
-            versions = self._models[name] = _Versions(name)
+            versions = self._models[name] = _Versions(name, self._explain)
             self.default = self.default or name
         return versions
 
@@ -136,10 +140,11 @@ class _Versions:
     ``newest`` takes all requests that name no version; None when there is a choice to make, or none to have.
     """
 
-    __slots__ = ("_split", "asleep", "labels", "mirror", "name", "newest", "rule", "served")
+    __slots__ = ("_explain", "_split", "asleep", "labels", "mirror", "name", "newest", "rule", "served")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, explain: Callable[[str, int | None], str] | None) -> None:
         self.name = name
+        self._explain = explain
         self.served: dict[int, Served] = {}
         self.asleep: set[int] = set()
         self.labels: dict[str, int] = {}
@@ -171,7 +176,8 @@ class _Versions:
             return self.find(self._split.choose(request_id), "")
         if self.newest is None and self.asleep:
             return self.find(max(self.asleep), "")
-        raise RequestError(503, f"no version of model {self.name!r} is available")
+        why = self._why()
+        raise RequestError(503, f"no version of model {self.name!r} is available{why and f': {why}'}")
 
     def find(self, version: int | None, label: str) -> Served:
         if label:
@@ -188,6 +194,10 @@ class _Versions:
                 raise Asleep(self.name, version)
             known = sorted(self.served.keys() | self.asleep)
             here = f"it has {', '.join(map(str, known))}" if known else "none is available"
+            why = self._why(version) or ("" if known else self._why())
             named = f" (label {quoted(label)})" if label else ""
-            raise RequestError(404, f"model {self.name!r} has no version {version}{named}: {here}")
+            raise RequestError(404, f"model {self.name!r} has no version {version}{named}: {here}{why and f'; {why}'}")
         return served
+
+    def _why(self, number: int | None = None) -> str:
+        return self._explain(self.name, number) if self._explain is not None else ""

@@ -31,7 +31,7 @@ class Target:
         own = Target.of(request)
         if own is ANY:
             return self
-        if own.model and own.model != self.model:
+        if self.model and own.model not in ("", self.model):
             raise RequestError(
                 400, f"the URL is that of model {quoted(self.model)}, the request names {quoted(own.model)}"
             )
@@ -43,7 +43,7 @@ class Target:
                 raise RequestError(400, "the URL and the request name different versions")
         if self.signature and own.signature not in ("", self.signature):
             raise RequestError(400, "the URL and the request name different signatures")
-        return Target(self.model, version, label, self.signature or own.signature)
+        return Target(self.model or own.model, version, label, self.signature or own.signature)
 
 
 ANY = Target()

@@ -268,6 +268,8 @@ def test_an_https_server_is_known_by_the_certificates_that_are_given(
     with BackgroundServer(str(models / "b"), tls_cert=cert, tls_key=key) as server:
         assert main(["models", "list", server.url, "--ca", str(authority.root)]) == 0
         assert "b" in capsys.readouterr().out
+        assert main(["top", server.url, "--count", "1", "--ca", str(authority.root)]) == 0
+        assert "b" in capsys.readouterr().out
         assert main(["models", "list", server.url]) == 2
         assert "CERTIFICATE_VERIFY_FAILED" in capsys.readouterr().err
     assert main(["models", "list", server.url, "--ca", str(models / "b/1/model.onnx")]) == 2

@@ -32,6 +32,7 @@ from tensorwire.servers.isolation.target import make_target
 from tensorwire.servers.model import ModelError
 
 ACT = "misbehaving_model:act"
+FLAKY = rb"not ready: flaky: version 1 cannot take requests now: no process, restarts: \d, the last one ended with 9\n"
 TESTS = Path(__file__).parents[1]
 X = np.arange(1 << 17, dtype=np.float64)
 
@@ -91,7 +92,7 @@ def test_not_ready_while_no_process_is(tmp_path: Path) -> None:
         wait_until(lambda: server.app.service.models[0].restarts >= 2)  # type: ignore[attr-defined]
         answer = raw.get("/readyz")
         assert answer.status == 503
-        assert re.fullmatch(rb"not ready: flaky: no process, restarts: \d, the last one ended with 9\n", answer.body)
+        assert re.fullmatch(FLAKY, answer.body)
         assert raw.get("/healthz").status == 200
         refused = raw.post(message("same"))
         assert (refused.status, refused.fields["retry-after"]) == (503, "1")

@@ -14,10 +14,11 @@ from rawhttp import Raw, chunked, head, post, send_in_two
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines.function import FunctionModel
-from tensorwire.servers.fronts.pages import metadata_json
+from tensorwire.servers.fronts.render import metadata_json
 
 BODY = bytes(tw.encode(tw.Request({"x": np.ones(3, np.float32)})))
-PAGES = ["/", "/healthz", "/readyz", "/control/is_alive", "/control/is_ready", "/control/client_count", "/v1/models"]
+HEALTH = ["/healthz", "/readyz", "/control/is_alive", "/control/is_ready", "/control/client_count"]
+PAGES = ["/", *HEALTH, "/v1/models", "/v1/stats"]
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,16 @@ def test_root_is_the_metadata(raw: Raw) -> None:
     assert answer.fields["content-type"] == "application/json"
     assert answer.fields["server"] == f"tensorwire/{tw.__version__}"
     assert "date" in answer.fields
+    inputs = [{"name": "x", "description": "numbers", "shape": [-1], "type": "float32"}]
+    outputs = [{"name": "y", "description": "", "shape": [], "type": None}]
     assert json.loads(answer.body) == {
         "name": "pages",
         "version": "1",
         "server": f"tensorwire/{tw.__version__}",
         "description": "same",
-        "inputs": [{"name": "x", "description": "numbers", "shape": [-1], "type": "float32"}],
-        "outputs": [{"name": "y", "description": "", "shape": [], "type": None}],
+        "inputs": inputs,
+        "outputs": outputs,
+        "signatures": {"serving_default": {"inputs": inputs, "outputs": outputs}},
     }
 
 
