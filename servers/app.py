@@ -20,9 +20,10 @@ from tensorwire.servers.repository.config import ConfigError, ModelConfig, Repos
 from tensorwire.servers.repository.config_file import load_config
 from tensorwire.servers.repository.layout import numbered
 from tensorwire.servers.repository.loading import Load
+from tensorwire.servers.repository.local import load_version, open_model
 from tensorwire.servers.repository.source import is_remote, name_of
 from tensorwire.servers.server import App
-from tensorwire.servers.service import Service, load_version, open_model
+from tensorwire.servers.service import Service
 from tensorwire.servers.supervisor import Supervisor
 from tensorwire.servers.tls import TlsFiles
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from tensorwire._messages import Metadata, Request, Response
 from tensorwire._version import __version__
 from tensorwire.servers.demand import Demand
-from tensorwire.servers.engines.registry import is_model, load_model
+from tensorwire.servers.engines.registry import is_model
 from tensorwire.servers.job import Cancelled, Expired, Job, Limit, bare, late, run
 from tensorwire.servers.model import Model, RequestError
-from tensorwire.servers.repository import local
-from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
+from tensorwire.servers.repository.config import RepositoryConfig
 from tensorwire.servers.repository.loading import Load
+from tensorwire.servers.repository.local import load_version
 from tensorwire.servers.repository.repository import Repository
 from tensorwire.servers.resident import trim_heap
 from tensorwire.servers.routing.servables import Asleep, Servables
@@ -26,23 +25,13 @@ from tensorwire.servers.routing.served import Served
 from tensorwire.servers.routing.target import ANY, Target
 from tensorwire.servers.status import ModelStatus, model_status, why_unavailable
 
-__all__ = ["SERVER", "Service", "load_version", "open_model"]
+__all__ = ["SERVER", "Service"]
 
 SERVER = f"tensorwire/{__version__}"
 
 Done = Callable[[Response | RequestError], None]
 
 _log = logging.getLogger("tensorwire.service")
-
-
-def open_model(
-    path: str | Path | None = None, *, engine: str | None = None, options: Mapping[str, Any] | None = None
-) -> Model:
-    """Load the model that the user named, or the embedded one for None; its name is the file's stem.
-
-    Raises ModelError.
-    """
-    return local.open_model(path, partial(load_model, engine=engine, options=options))
 
 
 class Service:
@@ -388,11 +377,6 @@ class Service:
             elif isinstance(result, Cancelled):
                 self.cancelled += 1
         done(result)
-
-
-def load_version(path: Path, config: ModelConfig) -> Model:
-    """Load a version of a configured model, in this process. Raises ModelError."""
-    return load_model(path, engine=config.engine, options=config.options)
 
 
 def _number(model: Model) -> int:

@@ -15,15 +15,13 @@ import signal
 import socket
 import sys
 import threading
-from functools import partial
 
-from tensorwire.servers.engines.registry import load_model
 from tensorwire.servers.isolation.calls import Calls
 from tensorwire.servers.isolation.description import describe
 from tensorwire.servers.isolation.packets import receive_parts, send_parts
 from tensorwire.servers.isolation.target import Target, read_target
 from tensorwire.servers.model import Model, ModelError
-from tensorwire.servers.repository import local
+from tensorwire.servers.repository.local import open_model
 
 __all__ = ["main"]
 
@@ -66,7 +64,7 @@ def _load(target: Target) -> Model:
     if target.memory:
         resource.setrlimit(resource.RLIMIT_DATA, (target.memory, target.memory))
     sys.path[:] = target.modules
-    model = local.open_model(target.path, partial(load_model, engine=target.engine, options=target.options))
+    model = open_model(target.path, engine=target.engine, options=target.options)
     if model.default_signature not in model.signatures:
         raise ModelError(f"{target.path}: the model has no signature {model.default_signature!r}")
     return model

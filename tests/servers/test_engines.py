@@ -17,7 +17,7 @@ from tensorwire.servers.engines.echo import EchoModel
 from tensorwire.servers.engines.function import FunctionModel
 from tensorwire.servers.model import ModelError, RequestError
 from tensorwire.servers.repository import local
-from tensorwire.servers.service import open_model
+from tensorwire.servers.repository.local import open_model
 
 A, B = np.arange(3.0), np.arange(4)
 
@@ -101,12 +101,13 @@ def test_a_model_has_the_name_of_its_file(tmp_path: Path) -> None:
         open_model("absent.fake")
 
 
-def test_without_a_path_the_embedded_model_is_opened() -> None:
-    def load(path: Path) -> EchoModel:
+def test_without_a_path_the_embedded_model_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: Path, **options: Any) -> EchoModel:
         assert path.is_file()
         return EchoModel()
 
-    assert local.open_model(None, load).name == "digits"
+    monkeypatch.setattr(local, "load_model", load)
+    assert open_model().name == "digits"
 
 
 def test_finding_engines_does_not_import_their_frameworks(tmp_path: Path) -> None:

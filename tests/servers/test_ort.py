@@ -18,7 +18,8 @@ from tensorwire import Request, TensorSpec
 from tensorwire.servers.embedded import heldout
 from tensorwire.servers.engines import ort as engine
 from tensorwire.servers.model import Model, ModelError, RequestError
-from tensorwire.servers.service import Service, open_model
+from tensorwire.servers.repository.local import open_model
+from tensorwire.servers.service import Service
 
 FLOAT = ELEMENT.FLOAT
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -85,7 +85,7 @@ def test_an_input_is_not_read_before_an_operator_reads_it(tmp_path: Path) -> Non
     script = """
 import mmap, sys
 import numpy as np
-from tensorwire.servers.service import open_model
+from tensorwire.servers.repository.local import open_model
 memory = mmap.mmap(-1, 1 << 22, prot=0)
 x = np.frombuffer(memory, np.float32)
 y = open_model(sys.argv[1]).run("", {"x": x}, ("y",))["y"]

@@ -18,7 +18,7 @@ from tensorwire.servers.cli import main
 from tensorwire.servers.engines import registry
 from tensorwire.servers.engines.python import ENGINE
 from tensorwire.servers.model import ModelError
-from tensorwire.servers.service import open_model
+from tensorwire.servers.repository.local import open_model
 
 SOURCE = '''
 import numpy as np

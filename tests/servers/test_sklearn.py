@@ -28,7 +28,7 @@ import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines import registry
 from tensorwire.servers.model import Model, RequestError
-from tensorwire.servers.service import open_model
+from tensorwire.servers.repository.local import open_model
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))
