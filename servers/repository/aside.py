@@ -14,8 +14,10 @@ __all__ = ["run_aside", "wait_for"]
 T = TypeVar("T")
 
 
-def run_aside(call: Callable[[], T]) -> Future[T]:
-    """What a call returns or raises, made on a thread of its own that ends with the process at the latest."""
+def run_aside(call: Callable[[], T], name: str = "remote") -> Future[T]:
+    """What a call returns or raises, made on a thread of its own, of this name, that ends with the process at the
+    latest: the interpreter waits for a pool's threads when it ends, and a call may take for ever.
+    """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 
@@ -27,7 +29,7 @@ def run_aside(call: Callable[[], T]) -> Future[T]:
         else:
             future.set_result(result)
 
-    threading.Thread(target=run, name="remote", daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
     return future
 
 

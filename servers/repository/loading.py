@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tensorwire.servers.engines.registry import prepare
 from tensorwire.servers.model import Model, ModelError
+from tensorwire.servers.repository.aside import run_aside
 from tensorwire.servers.repository.config import ModelConfig
 from tensorwire.servers.repository.gauge import Gauge
 from tensorwire.servers.repository.layout import model_file
@@ -66,12 +67,7 @@ class Loader:
         async with self._free:
             if self._closed:
                 raise ModelError("the server is stopping")
-            attempt: Future[tuple[Model, int | None]] = Future()
-            # Not a pool's: the interpreter waits for those when it ends, and a load may take for ever.
-            name = f"{_THREADS}{config.name}-{number}"
-            threading.Thread(
-                target=_run, args=(attempt, partial(self._measured, config, number, path)), name=name, daemon=True
-            ).start()
+            attempt = run_aside(partial(self._measured, config, number, path), f"{_THREADS}{config.name}-{number}")
             try:
                 return await asyncio.wrap_future(attempt)
             except asyncio.CancelledError:
@@ -106,15 +102,6 @@ class Loader:
 def unfinished() -> bool:
     """Models are still being loaded in this process, by threads that do not hold it up when it ends."""
     return any(thread.name.startswith(_THREADS) for thread in threading.enumerate())
-
-
-def _run(attempt: Future[tuple[Model, int | None]], load: Callable[[], tuple[Model, int | None]]) -> None:
-    if not attempt.set_running_or_notify_cancel():  # from here on it cannot be cancelled
-        return
-    try:
-        attempt.set_result(load())
-    except BaseException as error:
-        attempt.set_exception(error)
 
 
 def _close_result(attempt: Future[tuple[Model, int | None]]) -> None:

@@ -73,9 +73,12 @@ class Repository:
         )
 
     def start(self) -> None:
-        """Begin to load what is configured, all at once, and to look at the disk."""
+        """Begin to load what is configured, all at once, and to look at the disk. Where room is limited, the first
+        models have the first claim to it.
+        """
+        before: _Keeper | None = None
         for model in self.config.models:
-            self._keep(model)
+            before = self._keep(model, before if self.room.limit else None)
         self._watch()
 
     async def settled(self) -> None:
@@ -149,9 +152,11 @@ class Repository:
         for keeper in self._keepers.values():
             yield from keeper.model.residents()
 
-    def _keep(self, config: ModelConfig) -> _Keeper:
+    def _keep(self, config: ModelConfig, after: _Keeper | None = None) -> _Keeper:
         model = ManagedModel(config, self._loader, self._publisher, self._is_model, self.room, self._cache)
-        keeper = self._keepers[config.name] = _Keeper(model, self._pause, self._ending.get(config.name))
+        keeper = self._keepers[config.name] = _Keeper(
+            model, self._pause, self._ending.get(config.name), after.first if after is not None else None
+        )
         return keeper
 
     def _watch(self) -> None:
@@ -178,10 +183,15 @@ class _Keeper:
         model: ManagedModel,
         pause: Callable[[ManagedModel], float | None],
         before: asyncio.Future[Awaitable[None]] | None,
+        after: asyncio.Event | None,
     ) -> None:
-        """``before``: the end of the model that has had the name."""
+        """``before``: the end of the model that has had the name. ``after``: when to begin; ``first`` is set when a
+        first look has been taken.
+        """
         self.model = model
+        self.first = asyncio.Event()
         self._before = before
+        self._after = after
         self.looked = asyncio.Event()
         self.wake = asyncio.Event()
         self._pause = pause
@@ -192,17 +202,21 @@ class _Keeper:
         """Stop looking and withdraw the model's versions; what is returned ends when they have answered all."""
         self._task.cancel()
         await asyncio.wait((self._task,))
+        self.first.set()  # whoever comes after it waits no longer
         return await self.model.close()
 
     async def _run(self) -> None:
         if self._before is not None:
             await asyncio.wait((self._before,))
+        if self._after is not None:
+            await self._after.wait()
         while True:
             self.wake.clear()
             try:
                 await self.model.reconcile()
             except Exception:
                 _log.exception("model %r could not be looked after", self.model.config.name)
+            self.first.set()
             if not self.model.waiting or time.monotonic() > self._patience:
                 self.looked.set()
             with contextlib.suppress(TimeoutError):

@@ -48,7 +48,7 @@ versions = [1, 3]
     assert f"b {models / 'b'} (not there) onnx 1, 3 options device" in out
     assert "model 'a': label 'stable': version 1 is not served now: there are 2" in out
     assert "label 'canary': version" not in out
-    assert "2 models, 1 base paths are not there: no mistakes" in out
+    assert "2 models, 1 base paths cannot be read: no mistakes" in out
 
 
 def test_check_tells_every_mistake_in_a_line_of_its_own(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

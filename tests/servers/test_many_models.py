@@ -204,23 +204,29 @@ def test_hangup_looks_at_base_paths(start: Start, tmp_path: Path, workers: int) 
     write(tmp_path / "m", 1, 2)
     process = start(
         *("-m", "tensorwire", "serve", "m", "--listen", "unix:s", "--poll", "0", "--workers", str(workers)),
+        "--no-access-log",  # whose lines would fill the pipe
     )
     assert "listening on" in first_line(process)
     url = f"unix://{tmp_path}/s"
-    wait_until(lambda: ready(url, "m"))
-    assert infer(url) == 2
-    write(tmp_path / "m", 2, 3)
+
+    def answer() -> float:
+        try:
+            return infer(url)
+        except tw.RemoteError:  # of a worker that has not loaded it yet
+            return 0
 
     def answers() -> set[float]:
-        return {infer(url) for _ in range(6)}
+        return {answer() for _ in range(20)}
 
+    wait_until(lambda: answers() == {2})
+    write(tmp_path / "m", 2, 3)
     assert answers() == {2}
     process.send_signal(signal.SIGHUP)
     wait_until(lambda: answers() == {3})
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert err.count("looking at the files of 1 models") == workers
+    assert 1 <= err.count("looking at the files of 1 models") <= workers  # one that came later has looked by itself
     assert "starting another" not in err
 
 
@@ -228,10 +234,9 @@ def test_hangup_looks_at_base_paths(start: Start, tmp_path: Path, workers: int) 
 def test_hangup_with_nothing_to_read(start: Start, tmp_path: Path, workers: int) -> None:
     process = start("-m", "tensorwire", "serve", "--echo", "--listen", "unix:s", "--workers", str(workers))
     assert "listening on" in first_line(process)
-    process.send_signal(signal.SIGHUP)  # the second worker may be starting
+    process.send_signal(signal.SIGHUP)  # the second worker may be starting, and has nothing to do when it is not yet
     assert process.stderr is not None
-    told = [process.stderr.readline() for _ in range(workers)]
-    assert all("nothing to read again" in line for line in told), told
+    assert "nothing to read again" in process.stderr.readline()
     with Raw(f"unix://{tmp_path}/s") as raw:
         assert raw.get("/readyz").status == 200
     process.send_signal(signal.SIGTERM)

@@ -110,16 +110,12 @@ def test_they_are_served_together_from_each_kind_of_configuration(tmp_path: Path
         assert {name: status.versions[0].number for name, status in found.items()} == NEWEST
         for name in ("two_versions", "cpu", "tflite"):
             assert client.infer({"x": x}, ["y"], model=name)["y"].tolist() == [[3.5]]
-        old = {"two_versions": {"version": 123}, "template": {}}
-        if file.endswith(".json"):  # it has no place for versions and labels
-            with pytest.raises(tw.RemoteError, match="has no version 123"):
-                client.infer({"x": x}, ["y"], model="two_versions", **old["two_versions"])
-        else:
-            wait_until(
-                lambda: all(version.available for version in server.app.service.status("two_versions")[0].versions)
-            )
-            for field in ({"version": 123}, {"label": "old"}):
-                assert client.infer({"x": x}, ["y"], model="two_versions", **field)["y"].tolist() == [[3.5]]
+        wait_until(
+            lambda: all(version.available for version in server.app.service.status("two_versions")[0].versions)
+        )
+        fields: list[dict[str, Any]] = [{"version": 123}, {"label": "old"}]
+        for field in fields[:1] if file.endswith(".json") else fields:  # JSON has no place for labels
+            assert client.infer({"x": x}, ["y"], model="two_versions", **field)["y"].tolist() == [[3.5]]
         rows = {"keys": np.array([[1]], np.int32), "features": np.ones((1, 9), np.float32)}
         expected = directly(PLACES["template"] / "2", **rows)["softmax"]
         softmax = client.infer(rows, ["softmax"], model="template")["softmax"]

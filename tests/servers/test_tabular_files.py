@@ -22,13 +22,16 @@ SKLEARN = (
     r"written by scikit-learn 0\.19\.1, which [\d.]+ does not read: ModuleNotFoundError: No module named "
     r"'sklearn\.\w+\.\w+'\. Install scikit-learn==0\.19\.1, or make the model anew with [\d.]+$"
 )
-XGBOOST = r"XGBoost's old binary format, .*which XGBoost [\d.]+ does not read\. Load it with an older one "
+XGBOOST = (
+    r"XGBoost's old binary format, written by a version before 1\.0, which XGBoost [\d.]+ does not read\. "
+    "Load it with an older one "
+)
 REASONS = {
     "scikitlearn_iris/model.joblib": SKLEARN,
     "scikitlearn_iris/model.pkl": SKLEARN,
-    "xgboost_iris/model.bst": "^[^ ]*: " + XGBOOST.replace("format, ", "format, written by a version before 1.0, "),
-    "xgboost_iris/model.joblib": r"a pickle of xgboost\.core\.Booster, in " + XGBOOST.replace(", .*", ", "),
-    "xgboost_iris/model.pkl": r"a pickle of xgboost\.core\.Booster, in " + XGBOOST.replace(", .*", ", "),
+    "xgboost_iris/model.bst": "^[^ ]*: " + XGBOOST,
+    "xgboost_iris/model.joblib": r"a pickle of xgboost\.core\.Booster, in " + XGBOOST,
+    "xgboost_iris/model.pkl": r"a pickle of xgboost\.core\.Booster, in " + XGBOOST,
 }
 
 

@@ -194,7 +194,7 @@ def test_hangup_reads_the_certificates_again(start: Start, authority: Authority,
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert err.count("certificates read again") == int(workers)
+    assert 1 <= err.count("certificates read again") <= int(workers)  # one that came later has read them by itself
 
 
 def test_handshake_that_does_not_come_is_given_up(authority: Authority) -> None:
