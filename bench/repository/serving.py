@@ -58,13 +58,13 @@ class Serving:
                 return [number for number, state in sorted(states.items()) if state != "END"]
         return []
 
-    def wait(self, condition: Any) -> None:
-        """Until something is true of the server; raises TimeoutError."""
+    def wait(self, condition: Any, pause: float = 0.002) -> None:
+        """Until something is true of the server, asked every ``pause`` seconds; raises TimeoutError."""
         until = perf_counter() + _PATIENCE
         while not condition():
             if perf_counter() > until:
                 raise TimeoutError(f"not within {_PATIENCE:g} s")
-            sleep(0.002)
+            sleep(pause)
 
     def ready(self) -> bool:
         try:
