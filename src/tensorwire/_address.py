@@ -162,7 +162,8 @@ class Address:
     def unreached(self, timeout: float | None) -> DeadlineExceeded:
         """The error of a connection that was not made in time."""
         hint = "; if the server does not speak TLS, begin its address with http://" if self.tls else ""
-        return DeadlineExceeded(f"{self.text}: no connection within the limit of {timeout} s{hint}")
+        limit = "" if timeout is None else f" of {timeout:.3g} s"  # the system has one of its own
+        return DeadlineExceeded(f"{self.text}: no connection within the limit{limit}{hint}")
 
     def _connect_unix(self, timeout: float | None) -> socket:
         limit = TimeLimit(timeout, timeout)

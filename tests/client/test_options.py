@@ -185,7 +185,8 @@ def test_retries_end(connect: Connect) -> None:
     assert lost.value.unanswered
     with (
         connect(url, retries=9, total_timeout=0.1) as client,
-        pytest.raises(tw.ConnectionLost, match="cannot connect"),
+        # The time may be over within a pause, or within another attempt.
+        pytest.raises((tw.ConnectionLost, tw.DeadlineExceeded), match=r"cannot connect|no connection within the limit"),
     ):
         client.infer({"x": 1.0})
 
