@@ -24,7 +24,7 @@ from tensorwire._budget cimport Budget
 from tensorwire._c cimport memmem
 from tensorwire._copies cimport note_sent
 from tensorwire._pace cimport Pace
-from tensorwire._pending cimport Exchange, Link, name_of
+from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
 from tensorwire._head cimport Head
 from tensorwire._heads cimport refresh_date, response_head
@@ -47,7 +47,6 @@ cdef enum:
 cdef class _Connection(Link):
     cdef object handler
     cdef Budget budget
-    cdef object transport
     cdef Head parsed                # the head at hand, or the last one
     cdef bint named                 # the head at hand is parsed; a request may be refused before it is
     cdef bint claimed               # it is a wire request's
@@ -390,9 +389,6 @@ cdef class _Connection(Link):
     def busy(self):
         """A request is being received or answered."""
         return self.state in (WAITING, BODY, BUSY)
-
-    cdef str peer(self):
-        return "gone" if self.transport is None else name_of(self.transport.get_extra_info("peername"))
 
 
 class Connection(_Connection, asyncio.BufferedProtocol):

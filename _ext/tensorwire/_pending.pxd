@@ -17,5 +17,6 @@ cdef class Exchange:
 
 cdef class Link:
     cdef Exchange exchange          # the request being received or answered
+    cdef object transport           # None while there is none
     cdef int answer(self, int status, Frame frame) except -1
     cdef str peer(self)

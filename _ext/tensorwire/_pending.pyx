@@ -12,7 +12,12 @@ cdef class Link:
         raise NotImplementedError
 
     cdef str peer(self):
-        raise NotImplementedError
+        return "gone" if self.transport is None else name_of(self.transport.get_extra_info("peername"))
+
+    @property
+    def unread(self):
+        """Bytes of answers that the system does not take, since the client has not read what came before them."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
 
 @cython.final

@@ -200,8 +200,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Request bodies in memory at a time; more wait unread. Default: half of the machine's memory, at "
-            "most 4GiB.",
+            help="Request bodies in memory at a time; more wait unread. While as much of answers waits for clients to "
+            "read them, requests are refused (503). Default: half of the machine's memory, at most 4GiB.",
         ),
     ] = None,
     max_waiting: Annotated[

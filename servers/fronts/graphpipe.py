@@ -13,6 +13,7 @@ from tensorwire._budget import Budget
 from tensorwire._net import Connection
 from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
+from tensorwire.servers.fronts.backlog import Backlog
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.tls_connection import TlsConnection
@@ -34,6 +35,7 @@ __all__ = ["WireHandler"]
 _log = logging.getLogger("tensorwire.server")
 
 _RESERVED = 16  # connections of administration beyond the limit
+_LARGE = 64 << 10  # bytes of an answer that may not fit the system's own queue
 _MOST_REFUSALS = 128  # connections that may linger to read why they are turned away; more are dropped
 
 
@@ -63,6 +65,7 @@ class WireHandler:
         self.connections: set[Connection] = set()
         self.agreeing: set[Connection] = set()
         self._turned_away: set[Connection] = set()
+        self.backlog = Backlog(limits.memory_limit, self.connections)
         self.hand_over = hand_over
         self.claims = is_wire
         self._service = service
@@ -88,6 +91,9 @@ class WireHandler:
         try:
             target = read_target(exchange.path) if exchange.path != b"/" else None
             message = read_message(exchange.body)
+            if self.backlog.nbytes > self.backlog.limit:
+                self.backlog.recount()
+                self.backlog.check()
             if not isinstance(message, Request):
                 answer_with(exchange, 200, encode(self._service.metadata(target or ANY)))
                 return
@@ -150,7 +156,9 @@ class WireHandler:
         self._closed()
 
     def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
-        """A line of the access log."""
+        """Count what waits to be read, and write a line of the access log."""
+        if nbytes > _LARGE:
+            self.backlog.add(nbytes)
         if access.enabled():
             received = exchange.body_nbytes if exchange.body is not None else 0
             model = exchange.model or ""
@@ -179,9 +187,14 @@ class Answer:
             self._handler.replied(exchange, access.ABANDONED, 0)
 
     def abandoned(self) -> bool:
-        """True once the client has gone away; for any thread."""
+        """True once the client has gone away; for any thread. Raises RequestError 503 while too many answers wait: what
+        has not been run yet would make one more.
+        """
         exchange = self._exchange
-        return exchange is not None and exchange.abandoned
+        if exchange is None or not exchange.abandoned:
+            self._handler.backlog.check()
+            return False
+        return True
 
 
 def answer_with(exchange: Exchange, status: int, frame: Frame) -> None:

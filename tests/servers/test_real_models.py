@@ -39,7 +39,11 @@ PLACES = {
     "simplest": SIMPLE / "simplest_model",
     "estimator": SIMPLE / "tensorflow_estimator_model",
     "image": SIMPLE / "deep_image_model",
+    "mkl": SERVING / "saved_model_half_plus_two_mkl",
+    "mlp": SIMPLE / "mxnet_mlp",
+    "mnist": SIMPLE / "onnx_mnist_model",
 }
+PLATFORMS = {"mlp": "mxnet", "mnist": "onnx"}  # the others' is tensorflow
 NEWEST = {
     "two_versions": 124,
     "cpu": 123,
@@ -48,6 +52,9 @@ NEWEST = {
     "simplest": 1,
     "estimator": 1533527330,
     "image": 1,
+    "mkl": 123,
+    "mlp": 1,
+    "mnist": 1,
 }
 BOARD = np.zeros((1, 2, 6, 7), np.float32)
 POLICY = "policy_out/Softmax:0"
@@ -60,7 +67,8 @@ def toml() -> str:
 
 def text_protocol_buffer() -> str:
     rows = [
-        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}' for name, path in PLACES.items()
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "{PLATFORMS.get(name, "tensorflow")}" }}'
+        for name, path in PLACES.items()
     ]
     more = 'model_version_policy { all {} } version_labels { key: "old" value: 123 } model_platform'
     rows[0] = rows[0].replace("model_platform", more)
@@ -68,7 +76,10 @@ def text_protocol_buffer() -> str:
 
 
 def jsons() -> str:
-    rows = [{"name": name, "base_path": str(path), "platform": "tensorflow"} for name, path in PLACES.items()]
+    rows = [
+        {"name": name, "base_path": str(path), "platform": PLATFORMS.get(name, "tensorflow")}
+        for name, path in PLACES.items()
+    ]
     return json.dumps({"model_config_list": rows})
 
 
@@ -121,6 +132,48 @@ def test_they_are_served_together_from_each_kind_of_configuration(tmp_path: Path
         softmax = client.infer(rows, ["softmax"], model="template")["softmax"]
         np.testing.assert_allclose(softmax, expected, rtol=1e-5)
         assert client.infer({"keys": rows["keys"]}, ["keys"], model="simplest")["keys"].tolist() == [[1]]
+        for name in PLATFORMS:
+            same_as_loaded(client, name)
+
+
+def same_as_loaded(client: tw.Client, name: str) -> None:
+    """A model of another framework answers what its engine does when it is called directly."""
+    model = registry.load_model(PLACES[name] if PLATFORMS[name] == "mxnet" else next(PLACES[name].iterdir()))
+    (signature,) = model.signatures.values()
+    random = np.random.default_rng(7)
+    inputs = {
+        spec.name: random.random([max(size, 1) for size in spec.shape]).astype(spec.dtype) for spec in signature.inputs
+    }
+    outputs = [spec.name for spec in signature.outputs]
+    found = client.infer(inputs, outputs, model=name)
+    for output, array in model.run(signature.name, inputs, outputs).items():
+        np.testing.assert_allclose(found[output], array, rtol=1e-5)
+
+
+def test_what_cannot_be_loaded_leaves_the_others_serving(tmp_path: Path) -> None:
+    """Old pickles and XGBoost's old binary beside a SavedModel: each says what is wrong, and nothing else suffers."""
+    places = {
+        "sklearn": SIMPLE / "scikitlearn_iris/model.joblib",
+        "xgboost": SIMPLE / "xgboost_iris/model.bst",
+        "cpu": PLACES["cpu"],
+    }
+    reasons = {"sklearn": "reading it runs any code that its maker put in", "xgboost": "old binary format"}
+    config = RepositoryConfig(
+        models=tuple(ModelConfig(name=name, path=str(path), settle=0, attempts=1) for name, path in places.items())
+    )
+    with BackgroundServer(config=config, poll=0) as server, tw.Client(server.url) as client:
+        service = server.app.service
+        wait_until(
+            lambda: [status.versions[0].state if status.versions else "" for status in service.status()]
+            == ["END", "END", "AVAILABLE"]
+        )
+        assert client.infer({"x": np.array([[3.0]], np.float32)}, ["y"], model="cpu")["y"].tolist() == [[3.5]]
+        for name, reason in reasons.items():
+            assert reason in service.status(name)[0].versions[0].error
+            with pytest.raises(tw.RemoteError, match=reason) as caught:
+                client.infer({"x": np.zeros((1, 4), np.float32)}, model=name)
+            assert caught.value.code == 503
+        assert not service.ready
 
 
 def directly(path: Path, **inputs: Any) -> dict[str, Any]:

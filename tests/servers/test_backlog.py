@@ -1,0 +1,69 @@
+"""Answers that clients do not read: memory for them is bounded, over all connections."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rawhttp import Raw, post
+from waiting import PATIENCE, wait_until
+
+import tensorwire as tw
+from tensorwire.servers.background import BackgroundServer
+
+ANSWER = 4 << 20
+LIMIT = 16 << 20
+BODY = bytes(tw.encode(tw.Request({"x": np.zeros(1, np.float32)})))
+
+
+def large(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"y": np.ones(ANSWER // 4, np.float32)}
+
+
+@pytest.mark.parametrize("burst", [True, False])
+def test_requests_are_refused_while_too_many_answers_wait(tmp_path: Path, burst: bool) -> None:
+    """``burst``: all requests are there before the first has its answer."""
+    with (
+        BackgroundServer(large, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server,
+        contextlib.ExitStack() as opened,
+    ):
+        service, backlog = server.app.service, server.app._handler.backlog
+        slow = [opened.enter_context(Raw(server.url)) for _ in range(20)]
+        for raw in slow:
+            raw.send(post(BODY))
+            if not burst:
+                assert raw.readable(PATIENCE)
+        wait_until(lambda: not service.in_flight and backlog.nbytes > LIMIT)
+        # One more may have been run while the last answer was on its way to its connection.
+        assert backlog.nbytes <= LIMIT + 2 * ANSWER
+        with Raw(server.url) as refused:
+            answer = refused.post(BODY)
+            assert answer.status == 503 and answer.fields["retry-after"] == "1"
+            (error,) = tw.decode(answer.body, tw.Response).errors
+            assert "bytes of answers wait for clients to read them" in error.message
+        statuses = [raw.answer().status for raw in slow]
+        assert set(statuses) == {200, 503}
+        assert LIMIT // ANSWER <= statuses.count(200) <= LIMIT // ANSWER + 4  # what sockets hold is not counted
+        wait_until(lambda: backlog.nbytes <= LIMIT)
+        with Raw(server.url) as served:
+            assert served.post(BODY).status == 200
+
+
+def test_who_leaves_is_counted_no_longer(tmp_path: Path) -> None:
+    with BackgroundServer(large, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server:
+        backlog = server.app._handler.backlog
+        with contextlib.ExitStack() as opened:
+            for _ in range(8):
+                opened.enter_context(Raw(server.url)).send(post(BODY))
+            wait_until(lambda: backlog.nbytes > LIMIT)
+        wait_until(lambda: backlog.nbytes <= LIMIT)
+        with Raw(server.url) as served:
+            assert served.post(BODY).status == 200
+
+
+def test_large_answers_that_are_read_are_not_counted(tmp_path: Path) -> None:
+    with BackgroundServer(large, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server, Raw(server.url) as raw:
+        assert [raw.post(BODY).status for _ in range(20)] == [200] * 20
