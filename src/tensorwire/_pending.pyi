@@ -5,7 +5,9 @@ from typing import final
 from tensorwire._frame import Frame
 from tensorwire._memory import Chunk
 
-class Link: ...
+class Link:
+    @property
+    def unread(self) -> int: ...
 
 @final
 class Exchange:
