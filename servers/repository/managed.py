@@ -70,8 +70,7 @@ class ManagedModel:
         self._open = partial(open_source, is_model=is_model, cache=cache)
         self._source = self._open(config.path)
         self._settling = Settling()
-        self._unloading: dict[int, asyncio.Task[None]] = {}
-        self._finishing: set[asyncio.Task[None]] = set()
+        self._finishing: dict[asyncio.Task[None], ModelVersion] = {}
         self._step = asyncio.Lock()
 
     @property
@@ -95,7 +94,7 @@ class ManagedModel:
     @property
     def ready(self) -> bool:
         """A version serves, or will when it is asked for."""
-        return any(version.serves or version.asleep for version in self.versions.values())
+        return any(version.ready for version in self.versions.values())
 
     def residents(self) -> Iterator[_Resident]:
         """The versions that are in memory, and may leave."""
@@ -109,8 +108,9 @@ class ManagedModel:
         """Load a version that is asleep, because somebody asks for it; returns why it does not serve then, or ''."""
         async with self._step:
             version = self.versions.get(number)
-            if version is not None and version.resting and number in self._unloading:
-                await asyncio.wait((self._unloading[number],))
+            leaving = [task for task, one in self._finishing.items() if one is version and one.resting]
+            if leaving:
+                await asyncio.wait(leaving)
             if version is not None and version.asleep and version.tried is not None:
                 await self._load(number, version.path, version.tried, Evict.ANY)
             # Before anything else is done with it.
@@ -121,7 +121,7 @@ class ManagedModel:
         not. Raises nothing of what the disk or a model does.
         """
         async with self._step:
-            there = [version.path for version in self.versions.values() if version.serves or version.asleep]
+            there = [version.path for version in self.versions.values() if version.ready]
             seen = await self.source.scan(self.config, there)
             self._complain(seen.problem)
             for number, reason in seen.unreadable.items():
@@ -150,7 +150,7 @@ class ManagedModel:
         """Withdraw every version; what is returned ends when they have answered what they had."""
         async with self._step:
             for version in self.versions.values():
-                if version.serves or version.asleep:
+                if version.ready:
                     self._retire(version)
             self._source.close()
         return asyncio.ensure_future(self._finished())
@@ -270,8 +270,11 @@ class ManagedModel:
 
     async def _replace(self, due: list[int], seen: Scan) -> None:
         """Unload first; when nothing of what is new can be loaded, what was there before is loaded again."""
-        serving = [version for version in self.versions.values() if version.serves or version.asleep]
-        gone = [version for version in serving if version.number not in seen.wanted or version.number in due]
+        gone = [
+            version
+            for version in self.versions.values()
+            if version.ready and (version.number not in seen.wanted or version.number in due)
+        ]
         if gone:  # what they take must be free before; and unloading goes on though this step may be cancelled
             await asyncio.wait([self._retire(version) for version in gone])
         loaded = await asyncio.gather(*[self._load(number, seen.paths[number], seen.stamps[number]) for number in due])
@@ -286,7 +289,7 @@ class ManagedModel:
         ones, until as many serve as were wanted.
         """
         policy = self.config.policy
-        missing = len(seen.wanted) - sum([version.serves or version.asleep for version in self.versions.values()])
+        missing = len(seen.wanted) - sum([version.ready for version in self.versions.values()])
         if policy.specific or not policy.latest or missing <= 0:
             return
         older = sorted((number for number in seen.paths if number < min(seen.wanted)), reverse=True)
@@ -307,7 +310,7 @@ class ManagedModel:
 
     def _retire_unwanted(self, wanted: tuple[int, ...]) -> None:
         """Unload versions that are not wanted, but for as many of them as wanted ones do not serve yet."""
-        there = [version for version in self.versions.values() if version.serves or version.asleep]
+        there = [version for version in self.versions.values() if version.ready]
         unwanted = sorted([version for version in there if version.number not in wanted], key=lambda one: one.number)
         # What is left of an unreadable base path is no reason to stop serving.
         if len(unwanted) < len(there):
@@ -328,15 +331,12 @@ class ManagedModel:
     def _unload(self, version: ModelVersion, finished: Awaitable[None]) -> asyncio.Task[None]:
         version.enter(State.UNLOADING)
         task = asyncio.ensure_future(self._finish(version, finished))
-        self._unloading[version.number] = task
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        self._finishing[task] = version
+        task.add_done_callback(self._finishing.pop)
         return task
 
     async def _finish(self, version: ModelVersion, finished: Awaitable[None]) -> None:
         await finished
-        if self._unloading.get(version.number) is asyncio.current_task():
-            del self._unloading[version.number]
         version.drop()
         if version.resting:
             version.enter(State.START, "made room for others")

@@ -72,6 +72,11 @@ class ModelVersion:
         return self.resting and self.state is State.START
 
     @property
+    def ready(self) -> bool:
+        """It serves, or will when it is asked for."""
+        return self.serves or self.asleep
+
+    @property
     def nbytes(self) -> int:
         """Bytes that it takes in memory now."""
         if self._model is None:
