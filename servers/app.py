@@ -21,7 +21,7 @@ from tensorwire.servers.repository.config_file import load_config
 from tensorwire.servers.repository.layout import numbered
 from tensorwire.servers.repository.loading import Load
 from tensorwire.servers.repository.local import load_version, open_model
-from tensorwire.servers.repository.source import is_remote, name_of
+from tensorwire.servers.repository.source import is_remote, only_model
 from tensorwire.servers.server import App
 from tensorwire.servers.service import Service
 from tensorwire.servers.supervisor import Supervisor
@@ -279,15 +279,7 @@ def _end_isolated() -> None:
 
 def _versioned(model: Any, name: str, engine: str | None, options: Mapping[str, Any] | None) -> RepositoryConfig | None:
     """The configuration of a URL or a base path with numbered versions; None when the model is something else."""
-    if not is_base_path(model):
-        return None
-    if is_remote(str(model)):
-        address = str(model)
-        only = ModelConfig(name=name or name_of(address), path=address, engine=engine, options=dict(options or {}))
-        return RepositoryConfig(models=(only,))
-    base = Path(model).expanduser().absolute()
-    only = ModelConfig(name=name or base.name, path=str(base), engine=engine, options=dict(options or {}))
-    return RepositoryConfig(models=(only,))
+    return only_model(model, name, engine, options) if is_base_path(model) else None
 
 
 def is_base_path(model: Any) -> bool:

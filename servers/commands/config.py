@@ -123,7 +123,7 @@ def _tell(text: str) -> None:
 
 def _label_remarks(model: ModelConfig) -> list[str]:
     """Labels of versions that would not be served now; a version may come, so they are no mistakes."""
-    if not model.labels or "://" in model.path:
+    if not model.labels or is_remote(model.path):
         return []
     try:
         found = find_versions(Path(model.path).expanduser(), is_model)

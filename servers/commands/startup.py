@@ -26,21 +26,16 @@ def base_path_config(path: str, name: str, engine: str | None, options: Mapping[
     model itself. Raises ConfigError.
     """
     from tensorwire.servers.engines.registry import is_model, is_reference
-    from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
     from tensorwire.servers.repository.config_file import check_places
     from tensorwire.servers.repository.layout import numbered
-    from tensorwire.servers.repository.source import is_remote, name_of
+    from tensorwire.servers.repository.source import is_remote, only_model
 
-    if is_remote(path):
-        name = name or name_of(path)
-    else:
-        base = Path(path).expanduser().absolute()
-        if base.is_file() or is_reference(path) or (base.is_dir() and not numbered(base) and is_model(base)):
-            return None
-        path, name = str(base), name or base.name
-    return check_places(
-        RepositoryConfig(models=(ModelConfig(name=name, path=path, engine=engine, options=dict(options)),))
-    )
+    base = Path(path).expanduser()
+    if not is_remote(path) and (
+        base.is_file() or is_reference(path) or (base.is_dir() and not numbered(base) and is_model(base))
+    ):
+        return None
+    return check_places(only_model(path, name, engine, options))
 
 
 def check_addresses(listen: Iterable[str], option: str = "--listen") -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tensorwire.servers.engines.registry import engine_names
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.mistakes import Check, nearest
+from tensorwire.servers.repository.source import is_remote
 from tensorwire.servers.repository.sts_file import read_sts
 from tensorwire.servers.repository.tfs_file import read_tfs
 from tensorwire.servers.repository.toml_file import read_toml
@@ -76,7 +77,7 @@ def _check() -> Check:
 
 
 def _wrong(engine_names: Callable[[], tuple[str, ...]], model: ModelConfig) -> Iterator[ConfigError]:
-    if "://" not in model.path and not Path(model.path).expanduser().is_absolute():
+    if not is_remote(model.path) and not Path(model.path).expanduser().is_absolute():
         wrong = f"model {model.name!r}: the path {model.path!r} is relative: give an absolute path or a URL"
         yield ConfigError(wrong, "path")
     if model.engine is not None and model.engine not in (engines := engine_names()):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from tensorwire.servers.repository.config import ModelConfig
+from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.download import file_name
 from tensorwire.servers.repository.scan import Scan, scan
 
-__all__ = ["LocalSource", "Source", "default_cache", "is_remote", "name_of", "open_source"]
+__all__ = ["LocalSource", "Source", "default_cache", "is_remote", "name_of", "only_model", "open_source"]
 
 
 class Source(Protocol):
@@ -66,6 +66,18 @@ def name_of(url: str) -> str:
     parts = urlsplit(url)
     path = parts.path.rstrip("/") or f"/{parts.netloc.rpartition('@')[2]}"
     return Path(file_name(path)).stem
+
+
+def only_model(path: str | Path, name: str, engine: str | None, options: Mapping[str, Any] | None) -> RepositoryConfig:
+    """The configuration of one model with this base path, which names the model where ``name`` is ''."""
+    place = str(path)
+    if is_remote(place):
+        name = name or name_of(place)
+    else:
+        base = Path(place).expanduser().absolute()
+        place, name = str(base), name or base.name
+    model = ModelConfig(name=name, path=place, engine=engine, options=dict(options or {}))
+    return RepositoryConfig(models=(model,))
 
 
 def open_source(path: str, is_model: Callable[[Path], bool], cache: Path | None = None) -> Source:

@@ -12,6 +12,7 @@ from typing import Any
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
 from tensorwire.servers.repository.mistakes import Check, Mistakes, make_model, nearest, no_check, place_text
 from tensorwire.servers.repository.places import Place, json_places
+from tensorwire.servers.repository.source import is_remote
 
 __all__ = ["read_sts"]
 
@@ -137,7 +138,7 @@ def _model(row: dict[str, Any], check: Check) -> ModelConfig:
 
 
 def _path(text: str, engine: str) -> str:
-    if "://" in text or not text:
+    if is_remote(text) or not text:
         return text
     path = Path(text).expanduser().absolute()
     if engine == "mxnet" and not path.exists():
