@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +39,9 @@ def call(request: pytest.FixtureRequest) -> Call:
     return made
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
-def secured(authority: Authority) -> Iterator[str]:
-    """A server that asks for certificates."""
-    cert, key = authority.issue("server")
-    with BackgroundServer(EchoModel(), tls_cert=cert, tls_key=key, tls_client_ca=authority.root) as server:
-        yield server.url
-
-
-def test_http_where_tls_is_spoken(secured: str, call: Call) -> None:
+def test_http_where_tls_is_spoken(mutual: str, call: Call) -> None:
     with pytest.raises(tw.ConnectionLost, match="if the server speaks TLS, begin its address with https://"):
-        call(secured.replace("https:", "http:"))
+        call(mutual.replace("https:", "http:"))
 
 
 def test_tls_where_http_is_spoken(call: Call) -> None:
@@ -72,19 +59,19 @@ def test_tls_where_nobody_answers(call: Call) -> None:
             call(url, connect_timeout=0.1)
 
 
-def test_no_certificate_of_its_own(secured: str, authority: Authority, call: Call) -> None:
+def test_no_certificate_of_its_own(mutual: str, authority: Authority, call: Call) -> None:
     with pytest.raises(tw.ConnectionLost, match="a certificate of the client's: give cert="):
-        call(secured, verify=authority.root)
-    call(secured, verify=authority.root, cert=authority.issue("client"))
+        call(mutual, verify=authority.root)
+    call(mutual, verify=authority.root, cert=authority.issue("client"))
 
 
-def test_a_certificate_that_is_not_taken(secured: str, authority: Authority, tmp_path: Path, call: Call) -> None:
+def test_a_certificate_that_is_not_taken(mutual: str, authority: Authority, tmp_path: Path, call: Call) -> None:
     stranger = Authority(tmp_path / "other", "stranger")
     with pytest.raises(tw.ConnectionLost, match="may not take the certificate given as cert="):
-        call(secured, verify=authority.root, cert=stranger.issue("impostor"))
+        call(mutual, verify=authority.root, cert=stranger.issue("impostor"))
 
 
-def test_files_that_cannot_be_used(secured: str, authority: Authority, tmp_path: Path, call: Call) -> None:
+def test_files_that_cannot_be_used(mutual: str, authority: Authority, tmp_path: Path, call: Call) -> None:
     none, text = tmp_path / "none.pem", tmp_path / "text.pem"
     text.write_text("no certificate")
     for options, words in (
@@ -94,7 +81,7 @@ def test_files_that_cannot_be_used(secured: str, authority: Authority, tmp_path:
         ({"verify": authority.root, "cert": (text, none)}, f"cert={text}, {none} cannot be used: "),
     ):
         with pytest.raises(tw.ConnectionLost) as lost:
-            call(secured, **options)
+            call(mutual, **options)
         assert words in str(lost.value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,24 +13,9 @@ from certificates import Authority
 from scripted import Server, answer
 
 import tensorwire as tw
-from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.cli import main
-from tensorwire.servers.engines.echo import EchoModel
 
 SHORT = ["--duration", "0.2", "--warmup", "0", "--concurrency", "2"]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
-def url(authority: Authority) -> Iterator[str]:
-    """A server that asks for certificates."""
-    cert, key = authority.issue("server")
-    with BackgroundServer(EchoModel(), tls_cert=cert, tls_key=key, tls_client_ca=authority.root) as server:
-        yield server.url
 
 
 @pytest.fixture
@@ -46,42 +30,42 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "x.npy")
 
 
-def test_inspect(url: str, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", url, *shown]) == 0
+def test_inspect(mutual: str, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", mutual, *shown]) == 0
     assert "model: echo" in capsys.readouterr().out
 
 
-def test_infer(url: str, shown: list[str], file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["infer", url, *shown, "--input", f"x={file}"]) == 0
+def test_infer(mutual: str, shown: list[str], file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infer", mutual, *shown, "--input", f"x={file}"]) == 0
     assert "x: float64" in capsys.readouterr().out
 
 
-def test_a_certificate_with_its_key(url: str, authority: Authority, tmp_path: Path) -> None:
+def test_a_certificate_with_its_key(mutual: str, authority: Authority, tmp_path: Path) -> None:
     cert, key = authority.issue("client")
     both = tmp_path / "both.pem"
     both.write_bytes(cert.read_bytes() + key.read_bytes())
-    assert main(["inspect", url, "--ca", str(authority.root), "--cert", str(both)]) == 0
+    assert main(["inspect", mutual, "--ca", str(authority.root), "--cert", str(both)]) == 0
 
 
-def test_bench(url: str, shown: list[str], file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", url, *shown, "--input", f"x={file}", *SHORT, "--processes", "2", "--json", "-"]) == 0
+def test_bench(mutual: str, shown: list[str], file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", mutual, *shown, "--input", f"x={file}", *SHORT, "--processes", "2", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["requests"] > 0
     assert not found["errors"]
 
 
-def test_without_a_certificate(url: str, authority: Authority, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", url, "--ca", str(authority.root)]) != 0
+def test_without_a_certificate(mutual: str, authority: Authority, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", mutual, "--ca", str(authority.root)]) != 0
     assert "a certificate of the client's" in capsys.readouterr().err
 
 
-def test_mistakes(url: str, shown: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(mutual: str, shown: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options, words in (
         (["--ca", "none.pem"], "--ca: no such file: none.pem"),
         (shown[:2] + shown[4:], "--key is of no use without --cert"),
         (["--token-file", str(tmp_path / "none")], "--token-file"),
     ):
-        assert main(["inspect", url, *options]) == 2
+        assert main(["inspect", mutual, *options]) == 2
         assert words in capsys.readouterr().err
 
 

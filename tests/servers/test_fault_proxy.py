@@ -69,11 +69,6 @@ class Place:
         return all(self.talk(requests) == len(requests) for requests in TALKS.values())
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
 @pytest.fixture(params=["tcp", "tls"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     options: dict[str, Any] = {}

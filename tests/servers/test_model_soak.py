@@ -28,6 +28,7 @@ import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.model import Model
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
+from tensorwire.servers.resident import resident
 
 SOAK = int(os.environ.get("TENSORWIRE_SOAK", 10_000))
 SWAPS = SOAK // 1000
@@ -37,11 +38,6 @@ FOLDERS = min(SOAK // 10, 10_000)
 CLIENTS = 8
 QUIET = min(SWAPS / 50, 10.0)  # seconds without a swap, before and after them
 SLACK = 8 << 20  # bytes that allocators keep, of a process that has few to begin with
-
-
-def resident(pid: int | str = "self") -> int:
-    """Bytes of memory that a process has."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def assert_flat(before: int, after: int) -> None:

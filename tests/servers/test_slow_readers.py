@@ -44,11 +44,6 @@ def in_chunks(raw: Raw, body: bytes) -> None:
 WAYS = [on_the_fast_path, handed_over, in_chunks]
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
 @pytest.fixture(params=["tcp", "tls"])
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[BackgroundServer, Connect]]:
     """A server whose clock the tests turn, and what connects to it; nothing of it may be left at the end."""

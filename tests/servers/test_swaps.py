@@ -58,6 +58,12 @@ class Loads:
         self.models.append(Held(path))
         return self.models[-1]
 
+    async def hold(self, service: Service, **fields: Any) -> asyncio.Task[float]:
+        """A request that is in the first model, which keeps it until it is let go."""
+        slow = asyncio.ensure_future(ask(service, SLOW, **fields))
+        await asyncio.to_thread(self.models[0].entered.wait, PATIENCE)
+        return slow
+
 
 def run(
     configs: Sequence[ModelConfig],
@@ -102,8 +108,7 @@ def test_a_request_finishes_on_the_version_it_started_on(tmp_path: Path, transit
 
     async def test(service: Service, repository: Repository, loads: Loads) -> None:
         await repository.settled()
-        slow = asyncio.ensure_future(ask(service, SLOW))
-        await asyncio.to_thread(loads.models[0].entered.wait, PATIENCE)
+        slow = await loads.hold(service)
         write_version(base, 2, "20")
         if transition == "availability":
             await settled(repository, lambda: len(loads.models) == 2 and repository.models["m"].available == (2,))
@@ -129,8 +134,7 @@ def test_files_replaced_under_the_same_number_leave_requests_in_flight_alone(tmp
 
     async def test(service: Service, repository: Repository, loads: Loads) -> None:
         await repository.settled()
-        slow = asyncio.ensure_future(ask(service, SLOW, version=1))
-        await asyncio.to_thread(loads.models[0].entered.wait, PATIENCE)
+        slow = await loads.hold(service, version=1)
         write_version(base, 1, "20")
         await settled(repository, lambda: len(loads.models) == 2)
         while await ask(service, ONE, version=1) != 21:
@@ -162,8 +166,7 @@ def test_draining_finishes_what_an_old_version_has(tmp_path: Path) -> None:
 
     async def test(service: Service, repository: Repository, loads: Loads) -> None:
         await repository.settled()
-        slow = asyncio.ensure_future(ask(service, SLOW))
-        await asyncio.to_thread(loads.models[0].entered.wait, PATIENCE)
+        slow = await loads.hold(service)
         write_version(base, 2, "20")
         await settled(repository, lambda: repository.models["m"].available == (2,))
         draining = asyncio.ensure_future(service.drain(PATIENCE))

@@ -32,11 +32,6 @@ BODY = bytes(tw.encode(tw.Request({"x": np.ones(3, np.float32)})))
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def server(authority: Authority) -> Iterator[BackgroundServer]:
     cert, key = authority.issue("server")
     with BackgroundServer(EchoModel(), tls_cert=cert, tls_key=key) as server:

@@ -24,11 +24,6 @@ BODY = bytes(tw.encode(tw.Request({"x": np.ones(3, np.float32)})))
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def files(authority: Authority) -> dict[str, Path]:
     return dict(zip(("tls_cert", "tls_key"), authority.issue("server"), strict=True))
 
