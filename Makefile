@@ -75,7 +75,7 @@ fuzz: $(VENV)/.built $(VENV)/.test
 	$(MAKE) -C tests/fuzz run
 
 soak: $(VENV)/.built $(VENV)/.test
-	TENSORWIRE_SOAK=1000000 $(BIN)/python -m pytest tests/codec/test_leaks.py tests/servers/test_faults.py tests/servers/test_model_soak.py
+	TENSORWIRE_SOAK=1000000 $(BIN)/python -m pytest --timeout 0 tests/codec/test_leaks.py tests/servers/test_faults.py tests/servers/test_model_soak.py
 
 sanitize: $(VENV)/.test
 	tools/sanitize.sh $(BIN)/python

@@ -35,4 +35,4 @@ import os, tensorwire._decode as module
 assert module.__file__.startswith(os.environ["PYTHONPATH"]), module.__file__
 assert b"__asan_init" in open(module.__file__, "rb").read(), "built without AddressSanitizer"
 EOF
-exec "$python" -m pytest -p no:cacheprovider "$@"
+exec "$python" -m pytest --timeout 0 -p no:cacheprovider "$@"

@@ -147,10 +147,12 @@ def test_large_answers_that_break_off(place: Place, make: Callable[[bytes], byte
         raw.send(before + make(LARGE))
         came = 0
         try:
-            while came < 1 << 19:
-                came += len(raw.sock.recv(1 << 16))
+            while came < 1 << 19 and (data := raw.sock.recv(1 << 16)):
+                came += len(data)
         except OSError:
-            assert then == "reset"  # which takes what was on its way along
+            pass
+        if came < 1 << 19:
+            assert then in ("reset", "close")  # They take along what was on its way: the kernel drops it at an RST.
         with place.connect() as good:
             assert good.post(BODY).status == 200
             assert good.get("/healthz").status == 200
