@@ -18,8 +18,8 @@ import uvloop
 
 import tensorwire as tw
 from tensorwire._address import Address, request_head
+from tensorwire._answer import Answer
 from tensorwire._async_http import AsyncConnection
-from tensorwire._exchange import Answer
 from tensorwire._http import Connection
 from tensorwire._limit import TimeLimit
 

@@ -14,7 +14,7 @@ from time import perf_counter, process_time
 from typing import Final
 
 from tensorwire._address import Address, request_head
-from tensorwire._exchange import load_format
+from tensorwire._exchange import Format
 from tensorwire._frame import Frame
 from tensorwire.servers.loadgen.lane import Failed, Lane
 from tensorwire.servers.loadgen.plan import Plan, Progress
@@ -37,7 +37,7 @@ class Generator:
         options = plan.options
         address = Address(plan.url, verify=options.get("verify", True), cert=options.get("cert"))
         fields = {"authorization": f"Bearer {options['token']}"} if "token" in options else None
-        format = load_format(address.text, request_head(address, fields), _MAX_NBYTES)
+        format = Format(address.text, request_head(address, fields), _MAX_NBYTES)
         self._plan = plan
         self._frame = frame
         self._poll = epoll()

@@ -7,8 +7,9 @@ from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from typing import Final
 
 from tensorwire._address import Address
+from tensorwire._answer import Answer, HeadBuffer
 from tensorwire._decode import decode
-from tensorwire._exchange import Answer, Exchange, Format, HeadBuffer
+from tensorwire._exchange import Exchange, Format
 from tensorwire._frame import Frame
 from tensorwire._messages import Response
 from tensorwire.errors import ConnectionLost, DeadlineExceeded, DecodeError

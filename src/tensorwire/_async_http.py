@@ -8,7 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from tensorwire._address import PROXY_PIECE, Address, received, reset_when_closed, tune
-from tensorwire._exchange import Answer, Exchange, Place
+from tensorwire._answer import Answer
+from tensorwire._exchange import Exchange, Place
 from tensorwire._http import BaseConnection
 from tensorwire._stream import Stream
 

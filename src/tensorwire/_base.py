@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar
 from numpy.typing import NDArray
 
 from tensorwire._address import Address, Cert, Verify, request_head
-from tensorwire._exchange import Answer
+from tensorwire._answer import Answer
 from tensorwire._into import Into
 from tensorwire._limit import TimeLimit
 from tensorwire._messages import Metadata, MetadataRequest, Request, Response, Tensors

@@ -5,13 +5,14 @@ Payloads are sent from where they are, and received to where they stay.
 
 from __future__ import annotations
 
-from select import POLLIN, POLLOUT, poll
-from socket import MSG_DONTWAIT, MSG_WAITALL, SO_RCVTIMEO, SOL_SOCKET, socket
+from socket import SO_RCVTIMEO, SOL_SOCKET, socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from tensorwire._address import Address, connection_lost, reset_when_closed, timeval
-from tensorwire._exchange import Answer, Exchange, HeadBuffer, Place, load_format
+from tensorwire._answer import Answer, HeadBuffer
+from tensorwire._exchange import Exchange, Format, Place
+from tensorwire._plain import readable, run
 from tensorwire.errors import DeadlineExceeded, TensorwireError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class BaseConnection:
     ) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
-        self._format = load_format(address.text, head, max_nbytes)
+        self._format = Format(address.text, head, max_nbytes)
 
     def close(self) -> None:
         raise NotImplementedError
@@ -96,7 +97,7 @@ class Connection(BaseConnection):
         more over a new one. Raises DeadlineExceeded, ConnectionLost, DecodeError (not HTTP/1.1) and
         LimitError; the connection is closed then.
         """
-        if self._sock is not None and self._readable.poll(0):
+        if self._sock is not None and readable(self._fd):
             self.close()  # Closed while idle; or bytes nobody asked for, which must not pass for an answer.
         fresh = None if self._sock is None else monotonic()
         while True:
@@ -105,7 +106,7 @@ class Connection(BaseConnection):
                 sock = self._sock or self._open(limit)
                 if limit.stall != self._stall:
                     self._set_stall(sock, limit.stall)
-                answer = self._run(sock, exchange, limit)
+                answer = self._run_tls(sock, exchange, limit) if self._address.tls else run(exchange, self._fd, limit)
                 if not exchange.keep:
                     self.close()
                 return answer
@@ -115,11 +116,8 @@ class Connection(BaseConnection):
 
     def _open(self, limit: TimeLimit) -> socket:
         sock = self._address.connect(limit.step(self._connect_timeout))
-        self._readable = poll()
-        self._readable.register(sock, POLLIN)
-        self._either = poll()
-        self._either.register(sock, POLLIN | POLLOUT)
         self._set_stall(sock, self._stall)
+        self._fd = sock.fileno()
         self._sock = sock
         return sock
 
@@ -132,23 +130,24 @@ class Connection(BaseConnection):
             sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeval(stall))
         self._stall = stall
 
-    def _run(self, sock: socket, exchange: Exchange, limit: TimeLimit) -> Answer:
+    def _run_tls(self, sock: socket, exchange: Exchange, limit: TimeLimit) -> Answer:
+        """As ``_plain.run``, over TLS."""
         failure: OSError | None = None
         while exchange.answer is None:
             if exchange.pending and failure is None and not exchange.listening:
                 try:
-                    self._send(sock, exchange, limit)
+                    for buffer in exchange.pending:
+                        sock.settimeout(limit.step(limit.stall))
+                        sock.sendall(buffer)
+                        exchange.sent(len(buffer))
                 except OSError as error:
-                    if isinstance(error, TimeoutError) and not self._readable.poll(0):
+                    if isinstance(error, TimeoutError) and not readable(sock.fileno()):
                         raise
                     failure = error  # The server may have answered before it stopped reading.
             if limit.ends is not None:
                 self._set_stall(sock, limit.step(limit.stall))
-            # With MSG_WAITALL one call receives all that is left; when SO_RCVTIMEO passes it returns what
-            # came, and the next one fails.
-            flags = MSG_WAITALL if exchange.whole and not self._address.tls else 0
             try:
-                count = sock.recv_into(exchange.target(), 0, flags)
+                count = sock.recv_into(exchange.target())
                 if count:
                     exchange.received(count)
                 else:
@@ -160,25 +159,3 @@ class Connection(BaseConnection):
         if failure is not None:
             exchange.keep = False
         return exchange.answer
-
-    def _send(self, sock: socket, exchange: Exchange, limit: TimeLimit) -> None:
-        """Send until nothing is pending or the server begins to answer."""
-        if self._address.tls:
-            for buffer in exchange.pending:
-                sock.settimeout(limit.step(limit.stall))
-                sock.sendall(buffer)
-                exchange.sent(len(buffer))
-            return
-        while True:
-            try:
-                count = sock.sendmsg(exchange.pending[:IOV_MAX], (), MSG_DONTWAIT)
-            except BlockingIOError:
-                count = 0
-            if exchange.sent(count):
-                return
-            stall = limit.step(limit.stall)
-            events = self._either.poll(None if stall is None else max(1, round(stall * 1000)))
-            if not events:
-                raise TimeoutError
-            if events[0][1] & POLLIN:
-                return

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import time
 
+from tensorwire._answer import Answer
 from tensorwire._decode import decode
-from tensorwire._exchange import Answer
 from tensorwire._memory import Chunk
 from tensorwire._messages import Metadata, Response, Status
 from tensorwire.errors import DecodeError, RemoteError

@@ -12,7 +12,8 @@ import os
 from socket import MSG_DONTWAIT, socket
 from typing import TYPE_CHECKING, Final, cast
 
-from tensorwire._exchange import Exchange, HeadBuffer
+from tensorwire._answer import HeadBuffer
+from tensorwire._exchange import Exchange
 from tensorwire._http import IOV_MAX
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Stream(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview | bytearray:
         exchange = self._exchange
         if exchange is None or exchange.answer is not None or self.closed:
-            return self.buffer  # Bytes that nobody asked for.
+            return self.buffer.room  # Bytes that nobody asked for.
         return exchange.target()
 
     def buffer_updated(self, nbytes: int) -> None:

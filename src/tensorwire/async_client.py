@@ -7,10 +7,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, overload
 
+from tensorwire._answer import Answer
 from tensorwire._async_http import AsyncConnection
 from tensorwire._base import BaseClient, Inputs, Outputs, RequestFields
 from tensorwire._encode import encode
-from tensorwire._exchange import Answer, Place
+from tensorwire._exchange import Place
 from tensorwire._messages import Metadata, MetadataRequest, Request, Response, Tensors
 from tensorwire.errors import ConnectionLost, RemoteError
 

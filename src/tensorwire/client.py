@@ -7,9 +7,10 @@ from time import sleep
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, overload
 
+from tensorwire._answer import Answer
 from tensorwire._base import BaseClient, Inputs, Outputs, RequestFields
 from tensorwire._encode import encode
-from tensorwire._exchange import Answer, Place
+from tensorwire._exchange import Place
 from tensorwire._http import Connection
 from tensorwire._messages import Metadata, MetadataRequest, Request, Response, Tensors
 from tensorwire.errors import ConnectionLost, RemoteError

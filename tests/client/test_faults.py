@@ -83,7 +83,7 @@ def test_an_answer_that_breaks_off(connect: Connect, wire: Wire, after: int, tex
     out = {"x": np.empty_like(BIG)} if into else None
     with (
         FaultProxy(wire(echo).url, answers=fault) as proxy,
-        connect(proxy.url, timeout=0.2 if stall else 20.0) as client,
+        connect(proxy.url, timeout=0.6 if stall else 20.0) as client,
         pytest.raises(expected, match=None if then == "reset" else text) as caught,
     ):
         client.infer({"x": BIG}, out=out)
@@ -102,7 +102,7 @@ def test_a_request_that_breaks_off(connect: Connect, start: Start, after: int, t
     expected = tw.DeadlineExceeded if then == "stall" else tw.ConnectionLost
     with (
         FaultProxy(start(script).url, requests=Fault(after=after, then=then)) as proxy,
-        connect(proxy.url, timeout=0.2 if then == "stall" else 20.0) as client,
+        connect(proxy.url, timeout=0.6 if then == "stall" else 20.0) as client,
         pytest.raises(expected, match="bytes of the request sent, nothing received") as caught,
     ):
         client.infer({"x": BIG})

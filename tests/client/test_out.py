@@ -13,7 +13,6 @@ from scripted import CHUNKED, Server, Start, answer, play
 
 import tensorwire as tw
 from tensorwire import _into
-from tensorwire._exchange import Exchange
 
 Connect = Callable[..., Any]
 Array = NDArray[Any]
@@ -24,38 +23,20 @@ def message(outputs: Any) -> bytes:
     return bytes(tw.encode(tw.Response(outputs)))
 
 
-@pytest.fixture
-def targets(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
-    """All memory that the kernel was told to receive into."""
-    seen: list[Array] = []
-    target = Exchange.target
-
-    def noted(self: Exchange) -> memoryview:
-        view = target(self)
-        seen.append(np.frombuffer(view, np.uint8))
-        return view
-
-    monkeypatch.setattr(Exchange, "target", noted)
-    return seen
-
-
 @pytest.mark.parametrize("others", [{}, {"a": np.arange(5)}, {"z": np.ones(60)}, {"z": np.ones(9000)}])
-def test_a_large_output_is_received_where_it_belongs(
-    connect: Connect, start: Start, targets: list[Array], others: dict[str, Array]
-) -> None:
+def test_a_large_output_is_received_where_it_belongs(connect: Connect, start: Start, others: dict[str, Array]) -> None:
     outputs = dict(sorted({**others, "y": LARGE}.items()))
     server = play(start, answer(message(outputs)))
     y = np.zeros_like(LARGE)
     with connect(server.url) as client:
+        before = tw.copy_stats()["received"]
         result = client.infer({"x": 1.0}, out={"y": y})
+        copied = tw.copy_stats()["received"] - before
+    assert copied <= 16 * 1024  # at most what comes with the head
     assert result["y"] is y
     assert result.names == tuple(outputs)
     for name, expected in outputs.items():
         np.testing.assert_array_equal(result[name], expected)
-    into = [target for target in targets if np.shares_memory(target, y)]
-    assert max(target.nbytes for target in into) >= LARGE.nbytes - 16 * 1024
-    body = [target for target in targets if not np.shares_memory(target, y)]
-    assert sum(target.nbytes for target in body if target.nbytes > 16 * 1024) < 200_000
 
 
 def test_two_large_outputs(connect: Connect, start: Start) -> None:

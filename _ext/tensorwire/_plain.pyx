@@ -1,0 +1,144 @@
+"""An exchange over a plain blocking socket, by its descriptor: no object of Python's stands between it and the system.
+
+SO_RCVTIMEO is the caller's to set, to as long as the exchange may stand still.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset
+
+from tensorwire._answer cimport Answer
+from tensorwire._c cimport (
+    MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, iovec, msghdr, poll, pollfd, recv, sendmsg,
+)
+from tensorwire._exchange cimport Exchange
+
+cdef enum:
+    IOV_MAX = 1024              # Linux' and macOS' limit of buffers in one sendmsg
+
+
+def readable(int fd):
+    """There is something to read, or the other side has closed."""
+    return wait(fd, POLLIN, 0) != 0
+
+
+def run(Exchange exchange not None, int fd, limit):
+    """Send the request and receive the answer, within a TimeLimit. Raises OSError, DecodeError and LimitError.
+
+    When the request can't be sent to its end, the server may have answered before it stopped reading: then the answer
+    is what counts.
+    """
+    cdef bint bounded = limit.ends is not None
+    failure = None
+    while exchange.answer is None:
+        if exchange.pending and failure is None and not exchange.listening:
+            try:
+                send(exchange, fd, limit)
+            except OSError as error:
+                if isinstance(error, TimeoutError) and not readable(fd):
+                    raise
+                failure = error
+        try:
+            if bounded and not wait(fd, POLLIN, milliseconds(limit)):
+                raise TimeoutError
+            receive(exchange, fd, bounded)
+        except OSError:
+            if failure is not None and not exchange.begun:
+                raise failure from None
+            raise
+    if failure is not None:
+        exchange.keep = False
+    return exchange.answer
+
+
+cdef int receive(Exchange exchange, int fd, bint bounded) except -1:
+    """Wait for bytes of the answer and take them in.
+
+    With MSG_WAITALL one call receives all that is left; when SO_RCVTIMEO passes it returns what came, and the next one
+    fails.
+    """
+    cdef int flags = MSG_WAITALL if exchange.whole and not bounded else 0
+    cdef Py_ssize_t room, count
+    cdef char *data = exchange.room(&room)
+    while True:
+        with nogil:
+            count = recv(fd, data, room, flags)
+        if count > 0:
+            return exchange.received(count)
+        if count == 0:
+            return exchange.ended()
+        failed()
+
+
+cdef int send(Exchange exchange, int fd, limit) except -1:
+    """Send until nothing is pending or the server begins to answer."""
+    cdef iovec buffers[IOV_MAX]
+    cdef msghdr message
+    cdef Py_ssize_t count
+    cdef int events
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = buffers
+    while True:
+        message.msg_iovlen = list_buffers(exchange.pending, buffers)
+        with nogil:
+            count = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if count < 0:
+            if errno != EAGAIN:
+                failed()
+                continue
+        elif exchange.sent(count):
+            return 0
+        events = wait(fd, POLLIN | POLLOUT, milliseconds(limit))
+        if not events:
+            raise TimeoutError
+        if events & POLLIN:
+            return 0
+
+
+cdef size_t list_buffers(list pending, iovec *buffers) except? 0:
+    """Where the first buffers lie, which the list keeps there."""
+    cdef size_t count = 0
+    for buffer in pending:
+        if count == IOV_MAX:
+            break
+        if PyBytes_CheckExact(buffer):
+            buffers[count].iov_base, buffers[count].iov_len = PyBytes_AS_STRING(buffer), PyBytes_GET_SIZE(buffer)
+        else:
+            buffers[count].iov_base = PyMemoryView_GET_BUFFER(buffer).buf
+            buffers[count].iov_len = PyMemoryView_GET_BUFFER(buffer).len
+        count += 1
+    return count
+
+
+cdef int milliseconds(limit) except? -1:
+    """As long as nothing may happen from now on; -1: for ever. Raises TimeoutError when the limit has passed."""
+    stall = limit.step(limit.stall)
+    return -1 if stall is None else min(max(1, round(stall * 1000)), 0x7FFFFFFF)
+
+
+cdef int wait(int fd, short events, int timeout) except -1:
+    """Which of the events are there within so many milliseconds (errors among them); 0: none."""
+    cdef pollfd watched
+    cdef int count
+    watched.fd, watched.events = fd, events
+    while True:
+        watched.revents = 0
+        if timeout:
+            with nogil:
+                count = poll(&watched, 1, timeout)
+        else:
+            count = poll(&watched, 1, 0)
+        if count >= 0:
+            return watched.revents
+        failed()
+
+
+cdef int failed() except -1:
+    """Raise what the last system call failed with; returns when a signal interrupted it, which has been handled."""
+    if errno != EINTR:
+        PyErr_SetFromErrno(OSError)
+        return -1
+    PyErr_CheckSignals()
+    return 0
