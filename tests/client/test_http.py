@@ -174,3 +174,66 @@ def test_a_late_close_is_not_retried(start: Start, monkeypatch: pytest.MonkeyPat
         with pytest.raises(tw.ConnectionLost, match="closed by the server"):
             send()
     assert server.accepted == 1
+
+
+HEADS = [
+    answer(b"one"),
+    answer(b"two"),  # the head once more
+    answer(b"four"),  # nearly
+    answer(b"no", "503 Busy", "Retry-After: 7"),
+    answer(b"no", "503 Busy", "Retry-After: 7"),
+    CHUNKED + b"3\r\nabc\r\n0\r\n\r\n",
+    CHUNKED + b"2\r\nde\r\n0\r\n\r\n",
+    answer(b""),
+    answer(b""),
+    b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"six"),
+    answer(b"six"),
+    answer(bytes(20_000)),
+    answer(bytes(20_000)),
+    answer(b"one"),
+]
+
+
+@pytest.mark.parametrize("piece", [1, 50, 1 << 20])
+def test_a_head_that_is_like_the_last_one(start: Start, piece: int) -> None:
+    """It is not parsed again, and means the same."""
+
+    def script(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for data in HEADS:
+            read_request(sock)
+            for at in range(0, len(data), max(piece, len(data) // 300)):
+                sock.sendall(data[at : at + max(piece, len(data) // 300)])
+        until_closed(sock)
+
+    with Exchange(start(script)) as send:
+        found = [send() for _ in HEADS]
+    bodies = [
+        b"one",
+        b"two",
+        b"four",
+        b"no",
+        b"no",
+        b"abc",
+        b"de",
+        b"",
+        b"",
+        b"six",
+        b"six",
+        *[bytes(20_000)] * 2,
+        b"one",
+    ]
+    assert [bytes(one.body) for one in found] == bodies
+    assert [(one.status, one.reason) for one in found] == [
+        (503, "Busy") if body == b"no" else (200, "OK") for body in bodies
+    ]
+    assert [one.retry_after for one in found] == [b"7" if body == b"no" else b"" for body in bodies]
+
+
+def test_a_head_like_the_last_one_may_be_the_last(start: Start) -> None:
+    """Of a connection that the server closes: it says so in each of its heads."""
+    closing = answer(b"bye", "200 OK", "Connection: close")
+    server = start(sends(closing), sends(closing))
+    with Exchange(server) as send:
+        assert [bytes(send().body) for _ in range(2)] == [b"bye", b"bye"]
+    assert server.accepted == 2
