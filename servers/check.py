@@ -16,6 +16,7 @@ __all__ = ["Check", "ResultError"]
 _log = logging.getLogger("tensorwire.service")
 
 _LISTED = 20
+_ndarray = np.ndarray  # one lookup less for each tensor
 
 
 class ResultError(ModelFailure):
@@ -67,11 +68,11 @@ class Check:
         names = tensors.names
         arrays = tensors.arrays
         for array in arrays:
-            if type(array) is not np.ndarray:
+            if type(array) is not _ndarray:
                 arrays = tuple([np.asarray(array) for array in arrays])
                 break
         if self._any_inputs:
-            return _open_feeds(names, arrays)
+            return _unique(names or tuple(map(str, range(len(arrays)))), arrays)
         if names and names != self._names:
             arrays = self._by_name(names, arrays)
         elif len(arrays) != self._count:
@@ -118,7 +119,7 @@ class Check:
                     raise _unknown_output(name, found) from None
                 raise ResultError(f"output {name!r} is declared, and was not computed") from None
             promise = self._promises.get(name)
-            if type(value) is not np.ndarray or value.dtype.kind in "US":
+            if type(value) is not _ndarray or value.dtype.kind in "US":
                 value = _array(value, None if promise is None else promise[1])
             if promise is not None:
                 spec, dtype, rank, fixed = promise
@@ -180,18 +181,11 @@ def _fits(came: np.dtype[Any], expected: np.dtype[Any]) -> bool:
     return came == expected or (expected.kind == "O" and came.kind in "US")
 
 
-def _open_feeds(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, Array]:
-    if not names:
-        return {str(i): array for i, array in enumerate(arrays)}
-    return _unique(names, arrays)
-
-
 def _unique(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, Array]:
-    given: dict[str, Array] = {}
-    for name, array in zip(names, arrays, strict=True):
-        if name in given:
-            raise RequestError(400, f"input {quoted(name)} came twice")
-        given[name] = array
+    given = dict(zip(names, arrays))  # noqa: B905 (tensors have as many names as arrays)
+    if len(given) != len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise RequestError(400, f"input {quoted(twice)} came twice")
     return given
 
 

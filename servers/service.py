@@ -172,14 +172,14 @@ class Service:
                 raise RequestError(503, "shutting down")
             meant = Target.of(request) if target is None else target.joined(request)
             served = self._servables.pick(meant.model, meant.version, meant.label, request.id)
-            check = served.check(meant.signature)
+            check = served.check(meant.signature) if meant.signature else served.default_check
             if served.mirror is not None:
                 done = served.mirror.follow(request, meant.signature, done)
             if served.workers is None:
                 abandoned = None  # it runs at once
                 if not (deadline_ms or request.deadline_ms or self._timeout_ms):
-                    feeds = check.feeds(request.inputs)
-                    result = run(served.model, check, feeds, check.asked(request.outputs), request.id)
+                    asked = check.asked(request.outputs) if request.outputs else check.outputs
+                    result = run(served.model, check, check.feeds(request.inputs), asked, request.id)
                     self._deliver(served, began, done, result)
                     return
             limit = Limit(request, began, deadline_ms, self._timeout_ms)

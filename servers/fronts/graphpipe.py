@@ -94,7 +94,7 @@ class WireHandler:
             if self.backlog.nbytes > self.backlog.limit:
                 self.backlog.recount()
                 self.backlog.check()
-            if not isinstance(message, Request):
+            if type(message) is not Request:
                 answer_with(exchange, 200, encode(self._service.metadata(target or ANY)))
                 return
             exchange.model = message.model if target is None else target.model or message.model
