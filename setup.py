@@ -54,6 +54,7 @@ setup(
             extension("_answer"),
             extension("_exchange"),
             extension("_plain"),
+            extension("_fit"),
         ],
         include_path=["_ext"],
         build_dir="build/cython",

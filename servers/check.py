@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorwire._fit import Fit
 from tensorwire._messages import Tensors, TensorSpec
 from tensorwire.servers.model import Array, ModelFailure, RequestError, Signature, quoted
 
@@ -16,7 +17,6 @@ __all__ = ["Check", "ResultError"]
 _log = logging.getLogger("tensorwire.service")
 
 _LISTED = 20
-_ndarray = np.ndarray  # one lookup less for each tensor
 
 
 class ResultError(ModelFailure):
@@ -35,8 +35,10 @@ class Check:
         "_any_outputs",
         "_count",
         "_exact",
+        "_inputs",
         "_known",
         "_names",
+        "_outputs",
         "_promises",
         "_rules",
         "_told",
@@ -55,6 +57,8 @@ class Check:
         self._count = len(self._names)
         self._rules = tuple(_rule(spec) for spec in signature.inputs)
         self._promises = {spec.name: _rule(spec) for spec in signature.outputs}
+        self._inputs = Fit(signature.inputs, signature.any_inputs)
+        self._outputs = Fit(signature.outputs)
         self._exact = exact
         self._told: set[str] = set()
 
@@ -65,20 +69,24 @@ class Check:
         Raises RequestError 400 for a missing, unknown or repeated name, and for a dtype, rank or size that
         the signature does not allow.
         """
+        found = self._inputs.inputs(tensors)
+        return self._feeds(tensors) if found is None else found
+
+    def _feeds(self, tensors: Tensors) -> dict[str, Array]:
+        """As ``feeds``, for what is not at first sight as the signature says."""
         names = tensors.names
         arrays = tensors.arrays
         for array in arrays:
-            if type(array) is not _ndarray:
+            if type(array) is not np.ndarray:
                 arrays = tuple([np.asarray(array) for array in arrays])
                 break
         if self._any_inputs:
-            return _unique(names or tuple(map(str, range(len(arrays)))), arrays)
+            return dict(zip(names or map(str, range(len(arrays))), arrays, strict=True))
         if names and names != self._names:
             arrays = self._by_name(names, arrays)
         elif len(arrays) != self._count:
             raise RequestError(400, f"{_count(len(arrays))} came, the model takes {_listed(self._names)}")
         for (spec, dtype, rank, fixed), array in zip(self._rules, arrays, strict=True):
-            # Nearly every dtype is numpy's one object of its kind, and `is` spares the slow comparison.
             if dtype is not None and array.dtype is not dtype and not _fits(array.dtype, dtype):
                 raise _mismatch(spec, array)
             if rank:
@@ -110,6 +118,11 @@ class Check:
         Raises RequestError 400 when an undeclared output is not there, ResultError when a declared one is not, and
         when its dtype, rank or size is not the declared one.
         """
+        results = self._outputs.outputs(found, asked)
+        return self._results(found, asked) if results is None else results
+
+    def _results(self, found: Mapping[str, Any], asked: Sequence[str]) -> dict[str, Array]:
+        """As ``results``, for what is not at first sight as the signature says."""
         results = {}
         for name in asked or found:
             try:
@@ -119,7 +132,7 @@ class Check:
                     raise _unknown_output(name, found) from None
                 raise ResultError(f"output {name!r} is declared, and was not computed") from None
             promise = self._promises.get(name)
-            if type(value) is not _ndarray or value.dtype.kind in "US":
+            if type(value) is not np.ndarray or value.dtype.kind in "US":
                 value = _array(value, None if promise is None else promise[1])
             if promise is not None:
                 spec, dtype, rank, fixed = promise
@@ -182,10 +195,11 @@ def _fits(came: np.dtype[Any], expected: np.dtype[Any]) -> bool:
 
 
 def _unique(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, Array]:
-    given = dict(zip(names, arrays))  # noqa: B905 (tensors have as many names as arrays)
-    if len(given) != len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise RequestError(400, f"input {quoted(twice)} came twice")
+    given: dict[str, Array] = {}
+    for name, array in zip(names, arrays, strict=True):
+        if name in given:
+            raise RequestError(400, f"input {quoted(name)} came twice")
+        given[name] = array
     return given
 
 
