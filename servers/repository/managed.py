@@ -270,11 +270,8 @@ class ManagedModel:
 
     async def _replace(self, due: list[int], seen: Scan) -> None:
         """Unload first; when nothing of what is new can be loaded, what was there before is loaded again."""
-        gone = [
-            version
-            for version in self.versions.values()
-            if version.ready and (version.number not in seen.wanted or version.number in due)
-        ]
+        stays = set(seen.wanted).difference(due)
+        gone = [version for version in self.versions.values() if version.ready and version.number not in stays]
         if gone:  # what they take must be free before; and unloading goes on though this step may be cancelled
             await asyncio.wait([self._retire(version) for version in gone])
         loaded = await asyncio.gather(*[self._load(number, seen.paths[number], seen.stamps[number]) for number in due])
@@ -311,10 +308,11 @@ class ManagedModel:
     def _retire_unwanted(self, wanted: tuple[int, ...]) -> None:
         """Unload versions that are not wanted, but for as many of them as wanted ones do not serve yet."""
         there = [version for version in self.versions.values() if version.ready]
-        unwanted = sorted([version for version in there if version.number not in wanted], key=lambda one: one.number)
+        chosen = set(wanted)
+        unwanted = sorted([version for version in there if version.number not in chosen], key=lambda one: one.number)
         # What is left of an unreadable base path is no reason to stop serving.
         if len(unwanted) < len(there):
-            missing = len(wanted) - (len(there) - len(unwanted))
+            missing = len(chosen) - (len(there) - len(unwanted))
             for version in unwanted[: max(len(unwanted) - missing, 0)]:
                 self._retire(version)
 
@@ -347,8 +345,9 @@ class ManagedModel:
     def _forget(self, seen: Scan) -> None:
         """Keep a bounded number of ended versions, and none that waited and is gone."""
         self._settling.keep(set(seen.stamps))
+        wanted = set(seen.wanted)
         for number, version in list(self.versions.items()):
-            if version.state is State.START and not version.resting and number not in seen.wanted:
+            if version.state is State.START and not version.resting and number not in wanted:
                 del self.versions[number]
         ended = [version for version in self.versions.values() if version.state is State.END]
         ended.sort(key=lambda version: version.since[State.END])

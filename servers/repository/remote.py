@@ -94,6 +94,9 @@ class RemoteSource:
     def busy(self) -> bool:
         return self._pending
 
+    def doubt(self, names: Collection[str] | None) -> None:
+        pass  # every look is at all files
+
     async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
         await self._refresh(config.policy)
         seen = Scan()
