@@ -24,8 +24,8 @@ from tensorwire.servers.fronts.models import model_json
 from tensorwire.servers.fronts.render import JsonResponse
 from tensorwire.servers.model import RequestError
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig
-from tensorwire.servers.repository.config_file import check_places
-from tensorwire.servers.repository.toml_file import model_from_values, read_toml, write_toml
+from tensorwire.servers.repository.config_file import check_places, read_text
+from tensorwire.servers.repository.toml_file import model_from_values, write_toml
 from tensorwire.servers.service import Service
 
 __all__ = ["admin_routes"]
@@ -128,7 +128,7 @@ async def _body(request: Request) -> bytes:
 
 def _put_config(config: RepositoryConfig, request: Request, body: bytes) -> RepositoryConfig:
     try:
-        wanted = check_places(read_toml(body.decode()))
+        wanted = read_text(body.decode())
     except UnicodeDecodeError as error:
         raise ConfigError(f"not text in UTF-8: {error.reason} at byte {error.start}") from None
     before = {model.name: model for model in config.models}
