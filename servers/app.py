@@ -157,7 +157,10 @@ def serve_model(
     if workers < 1:
         raise ValueError(f"workers is 1 or more, not {workers}")
     if workers > 1 and (options.get("admin_token") or options.get("admin_listen")):
-        raise ValueError("administration would reach one of several workers only")
+        raise ValueError(
+            "administration would reach one of several workers only: change the file of the configuration and send "
+            "SIGHUP, which reaches all, or serve with one worker"
+        )
     if workers > 1:
         return _serve_workers(model, listen, on_ready, workers, options)
 

@@ -24,6 +24,7 @@ from tensorwire.servers.fronts.admin import admin_routes
 from tensorwire.servers.fronts.graphpipe import WireHandler
 from tensorwire.servers.fronts.handover import HandOver
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.no_admin import no_admin_routes
 from tensorwire.servers.fronts.pages import make_pages
 from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
 from tensorwire.servers.service import Service
@@ -81,10 +82,11 @@ class App:
         self.budget = Budget(limits.memory_limit, limits.max_waiting)
         self._admin_places = _admin_places(admin_listen, admin_token)
         administered = bool(admin_token or self._admin_places)
-        administration = admin_routes(service, admin_token or None) if administered else ()
+        nothing = no_admin_routes(siblings.count if siblings is not None else 1)
+        administration = admin_routes(service, admin_token or None) if administered else nothing
         self._siblings = siblings
         app = partial(make_pages, service, self, limits, self.budget, siblings=siblings)
-        self._pages = HandOver(app(() if self._admin_places else administration), limits, self._check_quiet)
+        self._pages = HandOver(app(nothing if self._admin_places else administration), limits, self._check_quiet)
         self._handler = WireHandler(
             service, limits, self.budget, self._pages.hand_over, self._check_quiet, self._pages.__len__
         )

@@ -93,7 +93,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     body: dict[str, Any] = {"error": error.detail}
     if error.status_code == 404 and error.detail == HTTPStatus.NOT_FOUND.phrase:
-        pages = [route.path for route in request.app.routes if isinstance(route, Route) and "{" not in route.path]
+        routes = [route for route in request.app.routes if isinstance(route, Route) and route.include_in_schema]
+        pages = [route.path for route in routes if "{" not in route.path]
         body = {
             "error": f"nothing at {request.url.path}",
             "pages": pages,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import Start, first_line
-from rawhttp import Raw
+from rawhttp import Raw, head
 from version_folders import write
 from waiting import PATIENCE, wait_until
 
@@ -114,6 +114,12 @@ def test_sighup_and_new_versions_reach_every_worker(server: subprocess.Popen[str
     write(models / "a", 2, 5.0)
     wait_until(lambda: answers(url, "a") == {5.0})
     assert answers(url, "b") == {404}
+    with Raw(url) as raw:
+        for method, path in (("POST", "/v1/models/b:load"), ("PUT", "/v1/models/a/labels"), ("PUT", "/v1/config")):
+            raw.send(head(method, path, "Content-Length: 2") + b"{}")
+            answer = raw.answer()
+            assert answer.status == 404
+            assert "one of 3 workers: edit the file of --config and send SIGHUP" in json.loads(answer.body)["error"]
     configure(models, "a", "b")
     server.send_signal(signal.SIGHUP)
     wait_until(lambda: answers(url, "b") == {3.0})
