@@ -205,7 +205,9 @@ class App:
             config = await asyncio.to_thread(self._reread)
         except ConfigError as error:
             _log.error("the configuration stays as it is: %s", error)
+            self.service.problem = f"the configuration stays as it is: {error}"
             return False
+        self.service.problem = ""
         _log.info("configuration read again: %d models", len(config.models))
         await self.service.configure(config)
         return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tensorwire.servers.commands.admin_client import Pages
-from tensorwire.servers.commands.models import Ca
+from tensorwire.servers.commands.models import Ca, label_remarks
 from tensorwire.servers.commands.values import UserError, shown, size_text
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def top(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a server says at one time; ``told``: how many of its workers did; ``problem``: why none did this time."""
+    """What a server says at one time; ``told``: how many of its workers did; ``problem``: why none did this time, or
+    what is wrong with all of it.
+    """
 
     url: str
     rows: Sequence[Row]
@@ -166,6 +168,7 @@ def _look(
         int(_number(counts.get("cancelled", 0))),
         int(_number(workers.get("configured", 1))),
         int(_number(workers.get("told", 1))),
+        _text(found.get("problem", "")),
     )
 
 
@@ -198,8 +201,8 @@ def rows(
         )
     for model in models:
         problem = _text(model["problem"])
-        if not model["versions"] or problem:
-            note = problem or "no version yet"
+        notes = [problem or "no version yet"] if not model["versions"] or problem else []
+        for note in (*notes, *label_remarks(model)):
             found.append(Row(_text(model["name"]), "", "", "", None, None, None, None, 0, None, note))
     return found
 

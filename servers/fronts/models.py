@@ -33,7 +33,7 @@ def model_routes(service: Service, server: Status, siblings: Siblings | None = N
 
     def mine() -> dict[str, Any]:
         listed = [model_json(status, status.name == service.default) for status in service.status()]
-        return {"models": listed, "memory": _memory_json(service)}
+        return {"models": listed, "memory": _memory_json(service), "problem": service.problem}
 
     if siblings is not None:
         siblings.answers["models"] = mine

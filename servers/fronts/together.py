@@ -34,6 +34,7 @@ def listings(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     memory = [one["memory"] for one in found.values()]
     return {
         "models": [_model(each) for each in models.values()],
+        "problem": next((one["problem"] for one in found.values() if one["problem"]), ""),
         "memory": {**memory[0], **{name: _sum([one[name] for one in memory]) for name in ("used", "limit")}},
     }
 

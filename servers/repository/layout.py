@@ -6,14 +6,16 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from tensorwire.servers.model import ModelError
 from tensorwire.servers.repository.config import LARGEST_VERSION
 
-__all__ = ["Stamp", "find_versions", "look", "model_file", "numbered", "version_names"]
+__all__ = ["Stamp", "find_versions", "look", "model_file", "numbered", "unreadable", "version_names"]
 
 _MOST_LISTED = 8
+_MOST_TRIED = 1000  # files of a version that are asked whether they may be read
 _HIDDEN = (".", "_")
 _LONGEST_NUMBER = 40  # digits, leading zeros included: int() of more costs time that a name does not deserve
 
@@ -95,6 +97,15 @@ def look(path: Path) -> Stamp:
                     files += 1
                     nbytes += found.st_size
     return Stamp(files, nbytes, changed, top.st_ino)
+
+
+def unreadable(version: Path) -> Path | None:
+    """The first file or folder of a version that may not be read, for errors of engines, which seldom say so."""
+    inside = version.rglob("*") if version.is_dir() and os.access(version, os.R_OK | os.X_OK) else ()
+    for path in islice(chain([version], inside), _MOST_TRIED):
+        if path.exists() and not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+            return path
+    return None
 
 
 def model_file(version: Path, is_model: Callable[[Path], bool]) -> Path:

@@ -25,6 +25,7 @@ __all__ = ["ManagedModel", "Publisher"]
 
 _log = logging.getLogger("tensorwire.repository")
 _MOST_OLDER = 4  # versions that are tried in the place of a newer one
+_MOST_TOLD = 8  # versions in a line of the log
 _MOST_ENDED = 16  # versions that are remembered after their end, for whoever asks what became of them
 
 
@@ -71,6 +72,7 @@ class ManagedModel:
         self._source = self._open(config.path)
         self._settling = Settling()
         self._finishing: dict[asyncio.Task[None], ModelVersion] = {}
+        self._lost: dict[str, int] = {}
         self._step = asyncio.Lock()
 
     @property
@@ -137,6 +139,7 @@ class ManagedModel:
                 )
                 await self._fall_back(seen)
                 self._retire_unwanted(seen.wanted)
+            self._tell_labels(seen)
             self._forget(seen)
 
     async def configure(self, config: ModelConfig) -> None:
@@ -163,7 +166,19 @@ class ManagedModel:
         if problem and problem != self.problem:
             serving = ", ".join(map(str, self.available))
             _log.warning("model %r: %s%s", self.config.name, problem, f"; {serving} goes on serving" if serving else "")
+        elif self.problem and not problem:
+            _log.info("model %r: %s is as it should be again", self.config.name, self._source.path)
         self.problem = problem
+
+    def _tell_labels(self, seen: Scan) -> None:
+        """Once, of labels that name a version which neither serves nor is about to."""
+        ready = [version.number for version in self.versions.values() if version.ready]
+        lost = {label: number for label, number in self.config.labels.items() if number not in {*ready, *seen.wanted}}
+        for label, number in lost.items() - self._lost.items():
+            here = ", ".join(map(str, sorted(ready)[-_MOST_TOLD:])) or "none"
+            name = self.config.name
+            _log.warning("model %r: label %r: version %d is not available: it has %s", name, label, number, here)
+        self._lost = lost
 
     def _unreadable(self, number: int, path: Path, reason: str) -> None:
         version = self.versions.get(number)
@@ -343,11 +358,13 @@ class ManagedModel:
         _log.info("model %r version %d is unloaded", version.name, version.number)
 
     def _forget(self, seen: Scan) -> None:
-        """Keep a bounded number of ended versions, and none that waited and is gone."""
+        """Keep a bounded number of ended versions, and none that is gone and never was more than a folder."""
         self._settling.keep(set(seen.stamps))
         wanted = set(seen.wanted)
         for number, version in list(self.versions.items()):
-            if version.state is State.START and not version.resting and number not in wanted:
+            waited = version.state is State.START and not version.resting and number not in wanted
+            unread = version.state is State.END and version.tried is None and number not in seen.paths
+            if waited or (unread and not seen.problem):
                 del self.versions[number]
         ended = [version for version in self.versions.values() if version.state is State.END]
         ended.sort(key=lambda version: version.since[State.END])

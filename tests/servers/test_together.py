@@ -11,7 +11,7 @@ from tensorwire.servers.fronts.together import listings, totals
 
 def listing(*models: dict[str, Any], used: int | None = None, limit: int | None = None) -> dict[str, Any]:
     full = [{"ready": True, "default": False, **one} for one in models]
-    return {"models": full, "memory": {"used": used, "limit": limit, "on_demand": False}}
+    return {"models": full, "memory": {"used": used, "limit": limit, "on_demand": False}, "problem": ""}
 
 
 def one(number: int = 1, **fields: Any) -> dict[str, Any]:
@@ -55,6 +55,7 @@ def test_versions_are_summed() -> None:
     assert [model["name"] for model in found["models"]] == ["m", "n"]
     (summed,) = found["models"][0]["versions"]
     assert summed == one(requests=12, failures=1, in_flight=2, p50_ms=2.0, p99_ms=9.0, memory=20)
+    assert (found["problem"], listings({0: a, 1: b | {"problem": "wrong"}})["problem"]) == ("", "wrong")
     assert found["memory"] == {"used": 7, "limit": None, "on_demand": False}
 
 
