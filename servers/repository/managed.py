@@ -73,6 +73,8 @@ class ManagedModel:
         self._settling = Settling()
         self._finishing: dict[asyncio.Task[None], ModelVersion] = {}
         self._lost: dict[str, int] = {}
+        self._older = 0  # versions that the source shall have ready beside those wanted
+        self._fetching = False  # it has just been told of another one
         self._step = asyncio.Lock()
 
     @property
@@ -86,7 +88,7 @@ class ManagedModel:
     @property
     def waiting(self) -> bool:
         """There are versions whose files have just changed, or are on their way here: another look is of use soon."""
-        return self._settling.impatient(self.config.settle) or self._source.busy
+        return self._settling.impatient(self.config.settle) or self._source.busy or self._fetching
 
     @property
     def available(self) -> tuple[int, ...]:
@@ -123,12 +125,13 @@ class ManagedModel:
         not. Raises nothing of what the disk or a model does.
         """
         async with self._step:
+            self._fetching = False
             there = [version.path for version in self.versions.values() if version.ready]
-            seen = await self.source.scan(self.config, there)
+            seen = await self.source.scan(self.config, there, self._older)
             self._complain(seen.problem)
             for number, reason in seen.unreadable.items():
                 self._unreadable(number, seen.paths[number], reason)
-            due = [number for number in seen.stamps if self._due(number, seen, force)]
+            due = [number for number in seen.wanted if number in seen.stamps and self._due(number, seen, force)]
             if self.config.transition == "resource" and due:
                 await self._replace(due, seen)
             else:
@@ -303,12 +306,14 @@ class ManagedModel:
         policy = self.config.policy
         missing = len(seen.wanted) - sum([version.ready for version in self.versions.values()])
         if policy.specific or not policy.latest or missing <= 0:
+            self._older = 0
             return
         older = sorted((number for number in seen.paths if number < min(seen.wanted)), reverse=True)
         for number in older[:_MOST_OLDER]:
             version, path = self.versions.get(number), seen.paths[number]
             try:
-                stamp = await asyncio.to_thread(look, path)
+                here = seen.stamps
+                stamp = here[number] if number in here else await asyncio.to_thread(look, path)
             except OSError:
                 continue
             if version is not None and (version.serves or (version.tried == stamp and version.error)):
@@ -319,6 +324,12 @@ class ManagedModel:
             self._settling.settled(number)
             if not missing:
                 return
+        # Where they have to be fetched, one after the other, and none while a newer one may still come.
+        tried = [version for number in older if (version := self.versions.get(number)) is not None]
+        newer = [self.versions.get(number) for number in seen.wanted]
+        if all(version is not None and (version.ready or version.state is State.END) for version in (*newer, *tried)):
+            before, self._older = self._older, min(len(tried) + 1, _MOST_OLDER)
+            self._fetching = self._older > before and self._source.base is None
 
     def _retire_unwanted(self, wanted: tuple[int, ...]) -> None:
         """Unload versions that are not wanted, but for as many of them as wanted ones do not serve yet."""

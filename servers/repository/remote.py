@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -97,7 +97,10 @@ class RemoteSource:
     def doubt(self, names: Collection[str] | None) -> None:
         pass  # every look is at all files
 
-    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
+    async def scan(self, config: ModelConfig, in_use: Collection[Path], older: int = 0) -> Scan:
+        latest = config.policy.latest
+        if older and latest:
+            config = replace(config, policy=replace(config.policy, latest=latest + older))
         await self._refresh(config.policy)
         seen = Scan()
         self._pending = False
@@ -113,6 +116,8 @@ class RemoteSource:
             if self._litter and not self._pending:  # what is pending may be in the cache, unused as yet
                 self._litter = False
                 run_aside(self._kept.prune)
+        if older and latest:
+            seen.wanted = seen.wanted[-latest:]
         return seen
 
     def close(self) -> None:

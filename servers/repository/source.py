@@ -30,9 +30,10 @@ class Source(Protocol):
     def busy(self) -> bool:
         """There are versions that will soon be here: it is worth while to look again."""
 
-    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
+    async def scan(self, config: ModelConfig, in_use: Collection[Path], older: int = 0) -> Scan:
         """The versions that are there, those wanted, and the files of those that are here. ``in_use``: the paths of
-        versions that serve, which have to stay. Raises nothing of what the disk or a network does.
+        versions that serve, which have to stay; ``older``: how many beside the latest are to be here, too. Raises
+        nothing of what the disk or a network does.
         """
 
     def doubt(self, names: Collection[str] | None) -> None:
@@ -53,7 +54,7 @@ class LocalSource:
         self._scanner = Scanner(self.base, is_model)
         self._doubts: set[str] | None = set()
 
-    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
+    async def scan(self, config: ModelConfig, in_use: Collection[Path], older: int = 0) -> Scan:
         doubts, self._doubts = self._doubts, set()  # what comes from now on is for the next look
         return await asyncio.to_thread(self._scanner.scan, config.policy, doubts, config.settle)
 

@@ -351,3 +351,39 @@ def test_a_digest_in_the_url_is_held_against_the_file(trees: Callable[[str], Tre
 
     run(refused, cache, model(file + "0" * 64))
     run(test, cache, model(file + right))
+
+
+@pytest.mark.parametrize("poll", [0.02, 0])
+def test_a_start_with_broken_versions_fetches_older_ones_one_after_the_other(
+    trees: Callable[[str], Tree], cache: Path, poll: float
+) -> None:
+    tree = trees("memory")
+    for number, text in enumerate(("1", "2", "3", "broken", "broken too"), 1):
+        tree.write(number, text)
+
+    async def test(repository: Repository, published: Published, gate: Gate) -> None:
+        managed = repository.models["m"]
+        await settled(repository, lambda: published.versions() == [3])
+        assert published.steps == ["+m:3"]
+        assert "2: 2" not in kept(cache)
+        assert "is not a number" in managed.versions[5].error and "is not a number" in managed.versions[4].error
+        tree.write(5, "50")
+        repository.wake("m")
+        await settled(repository, lambda: published.versions() == [5] or repository.wake("m"))
+        assert published.steps == ["+m:3", "+m:5", "-m:3"]
+
+    run(test, cache, model(tree.url), poll=poll)
+
+
+def test_no_older_version_is_fetched_while_the_newest_may_still_come(trees: Callable[[str], Tree], cache: Path) -> None:
+    tree = trees("memory")
+    tree.write(1)
+    tree.write(2, "2")
+
+    async def test(repository: Repository, published: Published, gate: Gate) -> None:
+        await asyncio.sleep(0.3)
+        assert published.versions() == [] and kept(cache) == []
+        await settled(repository, lambda: published.versions() == [2])
+        assert published.steps == ["+m:2"]
+
+    run(test, cache, model(tree.url, settle=0.6))
