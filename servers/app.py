@@ -24,6 +24,7 @@ from tensorwire.servers.repository.local import load_version, open_model
 from tensorwire.servers.repository.source import is_remote, only_model
 from tensorwire.servers.server import App
 from tensorwire.servers.service import Service
+from tensorwire.servers.siblings import Siblings
 from tensorwire.servers.supervisor import Supervisor
 from tensorwire.servers.tls import TlsFiles
 
@@ -64,6 +65,7 @@ def make_app(
     on_demand: bool = False,
     cache_dir: str | Path | None = None,
     model_cache: str | Path | None = None,
+    siblings: Siblings | None = None,
     **limits: Any,
 ) -> App:
     """An App for one model: a path, 'module:name' of Python, a function, class or object of Python, a Model, or None
@@ -132,6 +134,7 @@ def make_app(
         reread=reread,
         admin_token=admin_token,
         admin_listen=admin_listen,
+        siblings=siblings,
     )
 
 
@@ -154,7 +157,10 @@ def serve_model(
     if workers < 1:
         raise ValueError(f"workers is 1 or more, not {workers}")
     if workers > 1 and (options.get("admin_token") or options.get("admin_listen")):
-        raise ValueError("administration would reach one of several workers only")
+        raise ValueError(
+            "administration would reach one of several workers only: change the file of the configuration and send "
+            "SIGHUP, which reaches all, or serve with one worker"
+        )
     if workers > 1:
         return _serve_workers(model, listen, on_ready, workers, options)
 
@@ -182,10 +188,11 @@ def _serve_workers(
     addresses = [parse_address(text) for text in ([listen] if isinstance(listen, str) else listen)]
     groups: list[list[Listener]] = [[] for _ in range(workers)]
     opened: list[Listener] = []
+    siblings = Siblings(workers)
 
     def work(number: int, first: bool, parent: socket.socket, ready: Callable[[], None]) -> bool:
         """The life of one worker, in its own process."""
-        mine = groups[number]
+        mine, siblings.number = groups[number], number
         for listener in opened:
             if listener not in mine:
                 listener.sock.close()
@@ -197,7 +204,7 @@ def _serve_workers(
 
         async def main() -> bool:
             places = [replace(listener, inode=0) for listener in mine]
-            return await make_app(model, listen=places, **options).run(started, parent=parent)
+            return await make_app(model, listen=places, siblings=siblings, **options).run(started, parent=parent)
 
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             finished = runner.run(main())
@@ -219,6 +226,7 @@ def _serve_workers(
         return Supervisor(work, workers, options.get("drain_timeout", 30.0), (signal.SIGHUP,), close).run()
     finally:
         close()
+        siblings.close()
 
 
 def _tls(cert: str | Path | None, key: str | Path | None, client_ca: str | Path | None) -> TlsFiles | None:

@@ -24,9 +24,11 @@ from tensorwire.servers.fronts.admin import admin_routes
 from tensorwire.servers.fronts.graphpipe import WireHandler
 from tensorwire.servers.fronts.handover import HandOver
 from tensorwire.servers.fronts.limits import Limits
+from tensorwire.servers.fronts.no_admin import no_admin_routes
 from tensorwire.servers.fronts.pages import make_pages
 from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
 from tensorwire.servers.service import Service
+from tensorwire.servers.siblings import Siblings
 from tensorwire.servers.tls import TlsError, TlsFiles
 
 __all__ = ["App"]
@@ -46,8 +48,9 @@ class App:
     ``socket_mode``: permissions of the files of UNIX sockets (None: as the umask says). ``drain_timeout``: seconds
     that requests in flight get when the server stops. ``reread`` reads the configuration of models again.
     ``admin_token`` opens the pages of administration to those who send it ('': to nobody), on the addresses of
-    ``admin_listen`` alone if there are some; a UNIX socket there, whose file is this user's alone, needs none. Start
-    it inside a running event loop, or let ``run`` do all of it. Raises ValueError for a bad address, TlsError.
+    ``admin_listen`` alone if there are some; a UNIX socket there, whose file is this user's alone, needs none.
+    ``siblings``: this and the other workers of a server that has several. Start it inside a running event loop, or let
+    ``run`` do all of it. Raises ValueError for a bad address, TlsError.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class App:
         reread: Callable[[], RepositoryConfig] | None = None,
         admin_token: str = "",
         admin_listen: str | Sequence[str] = (),
+        siblings: Siblings | None = None,
     ) -> None:
         limits = limits or Limits()
         places = [listen] if isinstance(listen, str) else listen
@@ -78,9 +82,11 @@ class App:
         self.budget = Budget(limits.memory_limit, limits.max_waiting)
         self._admin_places = _admin_places(admin_listen, admin_token)
         administered = bool(admin_token or self._admin_places)
-        administration = admin_routes(service, admin_token or None) if administered else ()
-        app = partial(make_pages, service, self, limits, self.budget)
-        self._pages = HandOver(app(() if self._admin_places else administration), limits, self._check_quiet)
+        nothing = no_admin_routes(siblings.count if siblings is not None else 1)
+        administration = admin_routes(service, admin_token or None) if administered else nothing
+        self._siblings = siblings
+        app = partial(make_pages, service, self, limits, self.budget, siblings=siblings)
+        self._pages = HandOver(app(nothing if self._admin_places else administration), limits, self._check_quiet)
         self._handler = WireHandler(
             service, limits, self.budget, self._pages.hand_over, self._check_quiet, self._pages.__len__
         )
@@ -141,6 +147,8 @@ class App:
         if self._pool_before < self._pool_limit:
             pool_limit(self._pool_before)
         self.service.start()
+        if self._siblings is not None:
+            self._siblings.join()
         self._sweep()
 
     async def _open(self, listener: Listener, handler: WireHandler) -> asyncio.AbstractServer | TlsAcceptor[Connection]:
@@ -197,7 +205,9 @@ class App:
             config = await asyncio.to_thread(self._reread)
         except ConfigError as error:
             _log.error("the configuration stays as it is: %s", error)
+            self.service.problem = f"the configuration stays as it is: {error}"
             return False
+        self.service.problem = ""
         _log.info("configuration read again: %d models", len(config.models))
         await self.service.configure(config)
         return True
@@ -231,6 +241,8 @@ class App:
         # The transports tell their protocols in the next turn of the loop.
         await asyncio.sleep(0)
         self._timer.cancel()
+        if self._siblings is not None:
+            self._siblings.leave()
         pool_limit(self._pool_before)
         await self.service.stop()
         return finished

@@ -97,6 +97,7 @@ class Service:
         self.requests = 0
         self.failures = 0
         self.expired = 0
+        self.problem = ""
         self.cancelled = 0
         self._timeout_ms = 0.0 if request_timeout is None else request_timeout * 1e3
         self._draining = False

@@ -35,7 +35,8 @@ def run(report: Report, changes: Changes) -> None:
     _many(report, changes.models)
     _rounds(report, changes.rounds, isolate=False)
     _rounds(report, changes.rounds // 10, isolate=True)
-    _poll(report, changes.folders)
+    _poll(report, changes.folders, 1)
+    _poll(report, changes.folders, 0)
 
 
 def _swaps(report: Report, count: int) -> None:
@@ -125,8 +126,9 @@ def _load(server: Serving, path: object) -> None:
     server.ask("/v1/models/b:unload", "POST")
 
 
-def _poll(report: Report, folders: int) -> None:
-    looks = ask("bench.repository.poll", str(folders))
-    name = f"a look at {folders:,} versions, processor time"
+def _poll(report: Report, folders: int, latest: int) -> None:
+    """``latest``: how many of the versions are served, 0: all."""
+    looks = ask("bench.repository.poll", str(folders), str(latest))
+    name = f"a look at {folders:,} versions{'' if latest else ', all served'}, processor time"
     report.measurements.append(Measurement(_SUITE, name, "ours", samples=looks))
     report.rows.append(Row(_SUITE, name, median(looks), min(looks), Budget("200 ms", 0.2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,12 @@ import typer
 
 from tensorwire.servers.commands.values import UserError, shown
 from tensorwire.servers.engines.registry import is_model
-from tensorwire.servers.repository.config import ConfigError, ModelConfig, VersionPolicy
+from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
 from tensorwire.servers.repository.config_file import read_config
 from tensorwire.servers.repository.drivers import missing_driver
 from tensorwire.servers.repository.layout import find_versions
 from tensorwire.servers.repository.source import is_remote
+from tensorwire.servers.repository.sts_file import sts_remarks, write_sts
 from tensorwire.servers.repository.tfs_file import tfs_remarks, write_tfs
 from tensorwire.servers.repository.toml_file import write_toml
 
@@ -36,18 +38,24 @@ EXAMPLES_CONVERT = """Examples:
 
 
 class Format(StrEnum):
-    """The formats that are read."""
+    """The formats that are read and written."""
 
     TOML = "toml"
     TFS = "tfs"
     STS = "sts"
 
 
-class Target(StrEnum):
-    """The formats that are written."""
+def _no_remarks(config: RepositoryConfig) -> list[str]:
+    """Ours can say all."""
+    return []
 
-    TOML = "toml"
-    TFS = "tfs"
+
+_WRITERS: dict[Format, tuple[Callable[[RepositoryConfig], str], Callable[[RepositoryConfig], list[str]]]] = {
+    Format.TOML: (write_toml, _no_remarks),
+    Format.TFS: (write_tfs, tfs_remarks),
+    Format.STS: (write_sts, sts_remarks),
+}
+"""What writes a format, and what tells of that which it cannot say."""
 
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A configuration of models.")]
@@ -98,15 +106,16 @@ def check(file: File, kind: Kind = None) -> None:
 def convert(
     file: File,
     kind: Kind = None,
-    to: Annotated[Target, typer.Option(help="The format to write.")] = Target.TOML,
+    to: Annotated[Format, typer.Option(help="The format to write.")] = Format.TOML,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here. Default: standard output.")
     ] = None,
 ) -> None:
     """Write a configuration in another format; what that cannot say is told."""
     config = read_config(file, kind)
-    text = write_toml(config) if to is Target.TOML else write_tfs(config)
-    for remark in (*config.remarks, *(tfs_remarks(config) if to is Target.TFS else ())):
+    write, remarks = _WRITERS[to]
+    text = write(config)
+    for remark in (*config.remarks, *remarks(config)):
         _tell(remark)
     if output is None:
         print(text, end="")

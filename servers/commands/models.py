@@ -14,7 +14,7 @@ from tensorwire.servers.commands.admin_client import ask, read_token
 from tensorwire.servers.commands.model_options import EngineName, EngineOption, engine_options
 from tensorwire.servers.commands.values import UserError, shown
 
-__all__ = ["EXAMPLES", "label", "list_models", "load", "reload", "traffic", "unload"]
+__all__ = ["EXAMPLES", "label", "label_remarks", "list_models", "load", "reload", "traffic", "unload"]
 
 EXAMPLES = """Examples:
 
@@ -49,7 +49,10 @@ Ca = Annotated[
 
 def list_models(url: Url, ca: Ca = None) -> None:
     """Show the models of a server, the states of their versions, and what went wrong."""
-    _print(ask(url, "GET", "/v1/models", ca=ca)["models"])
+    answer = ask(url, "GET", "/v1/models", ca=ca)
+    _print(answer["models"])
+    if problem := answer.get("problem"):
+        print(shown(problem))
 
 
 def load(
@@ -213,11 +216,11 @@ def _print(models: list[Mapping[str, Any]]) -> None:
             table.add_row(*(Text(shown(cell)) for cell in ("" if place else model["name"], *row)))
     console.print(table)
     for model in models:
-        for remark in _label_remarks(model):
+        for remark in label_remarks(model):
             console.print(Text(shown(f"model {model['name']}: {remark}")))
 
 
-def _label_remarks(model: Mapping[str, Any]) -> list[str]:
+def label_remarks(model: Mapping[str, Any]) -> list[str]:
     """Labels of versions that neither serve nor are about to."""
     coming = {version["version"] for version in model["versions"] if version["state"] in _COMING}
     return [

@@ -294,7 +294,10 @@ def serve(
     if source is None and not is_base_path(path):
         _check_single(admin_token_file, admin_listen, model_memory)
     if (admin_token_file is not None or admin_listen) and workers > 1:
-        raise UserError("--admin-token-file, --admin-listen: administration would reach one of several --workers only")
+        raise UserError(
+            "--admin-token-file, --admin-listen: administration would reach one of several --workers only: instead, "
+            "change the file of --config and send SIGHUP, which reaches all; or serve with one worker"
+        )
     check_addresses(listen or ())
     check_addresses(admin_listen or (), "--admin-listen")
     if on_demand and model_memory is None:

@@ -60,6 +60,7 @@ def raise_descriptor_limit() -> None:
 def set_up_logging(level: int, access_log: bool) -> None:
     """Log to standard error from ``level`` on, with a line for each request when ``access_log`` is True."""
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes
     if not access_log:
         logging.getLogger("tensorwire.access").setLevel(logging.WARNING)
 

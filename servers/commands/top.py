@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tensorwire.servers.commands.admin_client import Pages
-from tensorwire.servers.commands.models import Ca
+from tensorwire.servers.commands.models import Ca, label_remarks
 from tensorwire.servers.commands.values import UserError, shown, size_text
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def top(
     """Watch a server: its models, their states, requests a second, latencies and memory. Ends with Ctrl-C.
 
     The latencies are those of each version's last 1,024 requests, from a request's head to its answer. Of a server with
-    several workers it shows the one that answers.
+    several workers, counts and memory are the sums over all of them, latencies those of the slowest.
     """
     from rich.console import Console
     from rich.live import Live
@@ -92,7 +92,9 @@ def top(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a server says at one time; ``problem``: why it did not answer this time."""
+    """What a server says at one time; ``told``: how many of its workers did; ``problem``: why none did this time, or
+    what is wrong with all of it.
+    """
 
     url: str
     rows: Sequence[Row]
@@ -100,6 +102,8 @@ class Look:
     limit: float | None
     expired: int
     cancelled: int
+    workers: int = 1
+    told: int = 1
     problem: str = ""
 
 
@@ -107,7 +111,7 @@ def _looks(pages: Pages, url: str, interval: float, count: int) -> Iterator[Look
     """One look after the other, the rates of each being those since the one before. Raises UserError at the first."""
     before: dict[tuple[str, str], Mapping[str, Any]] = {}
     then = 0.0
-    process: object = None
+    processes: object = None
     last: Look | None = None
     number = 0
     while True:
@@ -115,8 +119,8 @@ def _looks(pages: Pages, url: str, interval: float, count: int) -> Iterator[Look
         try:
             found = pages.get("/v1/models")
             stats = _stats(pages)
-            if stats.get("pid") != process:
-                before, process = {}, stats.get("pid")  # another worker, which counts for itself
+            if _processes(stats) != processes:
+                before, processes = {}, _processes(stats)  # others, which count for themselves
             last = _look(url, found, stats, before, now - then)
             before = {(model["name"], version["version"]): version for model, version in _versions(found["models"])}
             then = now
@@ -143,11 +147,18 @@ def _stats(pages: Pages) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _processes(stats: Mapping[str, Any]) -> object:
+    """The processes that have counted."""
+    workers = stats.get("workers") or {}
+    return stats.get("pid"), [worker["pid"] for worker in workers.get("each", ())]
+
+
 def _look(
     url: str, found: Any, stats: Mapping[str, Any], before: Mapping[tuple[str, str], Mapping[str, Any]], seconds: float
 ) -> Look:
     memory = found.get("memory") or {}
     counts = stats.get("requests") or {}
+    workers = stats.get("workers") or {}
     return Look(
         url,
         rows(found["models"], before, seconds),
@@ -155,6 +166,9 @@ def _look(
         _optional(memory.get("limit")),
         int(_number(counts.get("expired", 0))),
         int(_number(counts.get("cancelled", 0))),
+        int(_number(workers.get("configured", 1))),
+        int(_number(workers.get("told", 1))),
+        _text(found.get("problem", "")),
     )
 
 
@@ -187,8 +201,8 @@ def rows(
         )
     for model in models:
         problem = _text(model["problem"])
-        if not model["versions"] or problem:
-            note = problem or "no version yet"
+        notes = [problem or "no version yet"] if not model["versions"] or problem else []
+        for note in (*notes, *label_remarks(model)):
             found.append(Row(_text(model["name"]), "", "", "", None, None, None, None, 0, None, note))
     return found
 
@@ -265,6 +279,10 @@ def _title(look: Look) -> str:
     parts += [
         f"{number:,} {what}" for number, what in ((look.expired, "expired"), (look.cancelled, "cancelled")) if number
     ]
+    if look.workers > 1:
+        parts.append(
+            f"{look.workers} workers" if look.told == look.workers else f"{look.told} of {look.workers} workers"
+        )
     if look.used is not None:
         limit = f" of {size_text(int(look.limit))}" if look.limit else ""
         parts.append(f"models take {size_text(int(look.used))}{limit}")

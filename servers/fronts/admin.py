@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -24,15 +23,14 @@ from tensorwire.servers.fronts.models import model_json
 from tensorwire.servers.fronts.render import JsonResponse
 from tensorwire.servers.model import RequestError
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig
-from tensorwire.servers.repository.config_file import check_places
-from tensorwire.servers.repository.toml_file import model_from_values, read_toml, write_toml
+from tensorwire.servers.repository.config_file import check_places, read_text
+from tensorwire.servers.repository.toml_file import model_from_values, write_toml
 from tensorwire.servers.service import Service
 
 __all__ = ["admin_routes"]
 
 _LARGEST = 1 << 20  # bytes of a body
 _UNSAFE = ("allow_pickle", "custom_ops")  # options by which a file runs code: the server's own configuration may say so
-_log = logging.getLogger("tensorwire.admin")
 _Change = Callable[[RepositoryConfig, Request, bytes], RepositoryConfig]
 
 
@@ -81,7 +79,7 @@ class _Admin:
                 await self._repository.reload(name)
             outcome = self._outcome(name)
             if change is _label:
-                outcome["remarks"] = _label_remarks(outcome)
+                outcome["remarks"] = _label_remarks(outcome)  # the log has them already
             return JsonResponse(outcome, headers={"ETag": self._text()[1]})
 
         return answer
@@ -128,7 +126,7 @@ async def _body(request: Request) -> bytes:
 
 def _put_config(config: RepositoryConfig, request: Request, body: bytes) -> RepositoryConfig:
     try:
-        wanted = check_places(read_toml(body.decode()))
+        wanted = read_text(body.decode())
     except UnicodeDecodeError as error:
         raise ConfigError(f"not text in UTF-8: {error.reason} at byte {error.start}") from None
     before = {model.name: model for model in config.models}
@@ -167,16 +165,13 @@ def _label(config: RepositoryConfig, request: Request, body: bytes) -> Repositor
 
 
 def _label_remarks(model: Mapping[str, Any]) -> list[str]:
-    """What is to be known of labels whose version does not serve; it is logged, too."""
+    """What is to be known of labels whose version does not serve."""
     there = {version["version"] for version in model["versions"] if version["state"] == "AVAILABLE"}
-    remarks = [
+    return [
         f"label {label!r}: version {number} is not available"
         for label, number in model.get("labels", {}).items()
         if str(number) not in there
     ]
-    for remark in remarks:
-        _log.warning("model %r: %s", model["name"], remark)
-    return remarks
 
 
 def _route(config: RepositoryConfig, request: Request, body: bytes) -> RepositoryConfig:

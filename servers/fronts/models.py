@@ -13,11 +13,13 @@ from starlette.routing import Route
 from tensorwire.servers.fronts.health import Status, readiness
 from tensorwire.servers.fronts.render import JsonResponse, metadata_json
 from tensorwire.servers.fronts.target import parse_version, read_target
+from tensorwire.servers.fronts.together import listings
 from tensorwire.servers.model import RequestError, quoted
 from tensorwire.servers.routing.mirror import Mirror
 from tensorwire.servers.routing.served import listed
 from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
+from tensorwire.servers.siblings import Siblings
 from tensorwire.servers.status import PERCENTILES, ModelStatus, VersionStatus, why_unavailable
 
 __all__ = ["about_json", "model_json", "model_routes"]
@@ -26,12 +28,18 @@ _PLACES = ("", "/versions/{version}", "/labels/{label}")
 _MOST_LISTED = 20  # versions in one line
 
 
-def model_routes(service: Service, server: Status) -> list[Route]:
+def model_routes(service: Service, server: Status, siblings: Siblings | None = None) -> list[Route]:
     """GET /v1/models, and of each model its status, /metadata and /ready; versions by number or label."""
 
-    async def models(request: Request) -> Response:
+    def mine() -> dict[str, Any]:
         listed = [model_json(status, status.name == service.default) for status in service.status()]
-        return JsonResponse({"models": listed, "memory": _memory_json(service)})
+        return {"models": listed, "memory": _memory_json(service), "problem": service.problem}
+
+    if siblings is not None:
+        siblings.answers["models"] = mine
+
+    async def models(request: Request) -> Response:
+        return JsonResponse(mine() if siblings is None else listings(await siblings.ask("models")))
 
     def status(target: Target) -> Response:
         return JsonResponse(_status_json(service, target))

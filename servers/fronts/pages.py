@@ -27,21 +27,29 @@ from tensorwire.servers.fronts.wire import is_wire
 from tensorwire.servers.model import RequestError
 from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
+from tensorwire.servers.siblings import Siblings
 
 __all__ = ["make_pages"]
 
 
 def make_pages(
-    service: Service, status: Status, limits: Limits, budget: Budget, routes: Sequence[BaseRoute] = ()
+    service: Service,
+    status: Status,
+    limits: Limits,
+    budget: Budget,
+    routes: Sequence[BaseRoute] = (),
+    siblings: Siblings | None = None,
 ) -> ASGIApp:
-    """The app; ``budget`` is what bodies take their memory from, ``routes`` are those of further protocols."""
+    """The app; ``budget`` is what bodies take their memory from, ``routes`` are those of further protocols,
+    ``siblings`` the workers of a server that has several.
+    """
     app = Starlette(
         routes=[
             *_routes(service),
             *health_routes(service, status),
             *routes,
-            *model_routes(service, status),
-            *stats_routes(service, status, limits, budget),
+            *model_routes(service, status, siblings),
+            *stats_routes(service, status, limits, budget, siblings),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _server_error},
     )
@@ -85,7 +93,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     body: dict[str, Any] = {"error": error.detail}
     if error.status_code == 404 and error.detail == HTTPStatus.NOT_FOUND.phrase:
-        pages = [route.path for route in request.app.routes if isinstance(route, Route) and "{" not in route.path]
+        routes = [route for route in request.app.routes if isinstance(route, Route) and route.include_in_schema]
+        pages = [route.path for route in routes if "{" not in route.path]
         body = {
             "error": f"nothing at {request.url.path}",
             "pages": pages,

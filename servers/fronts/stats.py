@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,20 +16,33 @@ from tensorwire._memory import pool_stats
 from tensorwire.servers.fronts.health import Status
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.render import JsonResponse
+from tensorwire.servers.fronts.together import totals
 from tensorwire.servers.service import SERVER, Service
+from tensorwire.servers.siblings import Siblings
 
 __all__ = ["stats_json", "stats_routes"]
 
 
-def stats_routes(service: Service, status: Status, limits: Limits, budget: Budget) -> list[Route]:
+def stats_routes(
+    service: Service, status: Status, limits: Limits, budget: Budget, siblings: Siblings | None = None
+) -> list[Route]:
+    mine = partial(stats_json, service, status, limits, budget)
+    if siblings is not None:
+        siblings.answers["stats"] = mine
+
     async def stats(request: Request) -> Response:
-        return JsonResponse(stats_json(service, status, limits, budget))
+        if siblings is None:
+            return JsonResponse({**mine(), "workers": None})
+        found = await siblings.ask("stats")
+        return JsonResponse({"server": SERVER, "pid": siblings.parent, **totals(found, siblings.count)})
 
     return [Route("/v1/stats", stats)]
 
 
 def stats_json(service: Service, status: Status, limits: Limits, budget: Budget) -> dict[str, Any]:
-    """Counts are since the process started, bytes and requests in flight are those of now; docs/models.md has each."""
+    """Of this process. Counts are since it started, bytes and requests in flight are those of now; docs/models.md has
+    each.
+    """
     pool = pool_stats()
     return {
         "server": SERVER,

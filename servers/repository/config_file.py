@@ -15,7 +15,7 @@ from tensorwire.servers.repository.sts_file import read_sts
 from tensorwire.servers.repository.tfs_file import read_tfs
 from tensorwire.servers.repository.toml_file import read_toml
 
-__all__ = ["FORMATS", "check_places", "find_format", "load_config", "read_config"]
+__all__ = ["FORMATS", "check_places", "find_format", "load_config", "read_config", "read_text"]
 
 FORMATS: dict[str, Callable[[str, Check], RepositoryConfig]] = {"toml": read_toml, "tfs": read_tfs, "sts": read_sts}
 """Ours, TensorFlow Serving's text protocol buffer, simple_tensorflow_serving's JSON."""
@@ -46,10 +46,17 @@ def read_config(path: Path, kind: str | None = None) -> RepositoryConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not text in UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        return FORMATS[kind or find_format(path, text)](text, _check())
+        return read_text(text, kind or find_format(path, text))
     except ConfigError as error:
         single = [ConfigError(f"{path}: {one}", one.field) for one in error.mistakes]
         raise ConfigError(f"{path}: {error}", error.field, mistakes=single) from None
+
+
+def read_text(text: str, kind: str = "toml") -> RepositoryConfig:
+    """The configuration in a text. Raises ConfigError with every mistake, those that ``check_places`` finds among them,
+    each with its line.
+    """
+    return FORMATS[kind](text, _check())
 
 
 def load_config(path: Path) -> RepositoryConfig:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from tensorwire.servers.model import ModelError
 from tensorwire.servers.repository.config import LARGEST_VERSION
 
-__all__ = ["Stamp", "find_versions", "look", "model_file", "numbered", "version_names"]
+__all__ = ["Stamp", "find_versions", "look", "model_file", "numbered", "unreadable", "version_names"]
 
 _MOST_LISTED = 8
+_MOST_TRIED = 1000  # files of a version that are asked whether they may be read
 _HIDDEN = (".", "_")
 _LONGEST_NUMBER = 40  # digits, leading zeros included: int() of more costs time that a name does not deserve
 
@@ -35,27 +37,35 @@ class Stamp:
         return time.time() - self.changed / 1e9
 
 
-def find_versions(base: Path, is_model: Callable[[Path], bool]) -> dict[int, Path]:
+def find_versions(
+    base: Path, is_model: Callable[[Path], bool], made: Mapping[int, Path] | None = None
+) -> dict[int, Path]:
     """The versions under a base path by number; a base path that is a model itself is version 1.
 
     Folders are versions when their names are digits, leading zeros allowed; of two names for one number the shorter
     counts. A file, or a folder without such folders that ``is_model`` recognizes, is version 1. Reads one folder.
+    ``made``: what was found before, so that paths are not made again: with thousands of them that is most of the time.
     Raises OSError when the base path is not there or cannot be read.
     """
     if not base.is_dir():
         base.stat()
         return {1: base}
-    found = numbered(base)
+    found = numbered(base, made)
     if found:
         return found
     return {1: base} if is_model(base) else {}
 
 
-def numbered(base: Path) -> dict[int, Path]:
-    """The entries of a folder whose names are version numbers. Raises OSError."""
+def numbered(base: Path, made: Mapping[int, Path] | None = None) -> dict[int, Path]:
+    """The entries of a folder whose names are version numbers; ``made`` as above. Raises OSError."""
     with os.scandir(base) as entries:
         names = version_names(entry.name for entry in entries)
-    return {number: base / name for number, name in names.items()}
+    if not made:
+        return {number: base / name for number, name in names.items()}
+    return {
+        number: path if (path := made.get(number)) is not None and path.name == name else base / name
+        for number, name in names.items()
+    }
 
 
 def version_names(names: Iterable[str]) -> dict[int, str]:
@@ -87,6 +97,15 @@ def look(path: Path) -> Stamp:
                     files += 1
                     nbytes += found.st_size
     return Stamp(files, nbytes, changed, top.st_ino)
+
+
+def unreadable(version: Path) -> Path | None:
+    """The first file or folder of a version that may not be read, for errors of engines, which seldom say so."""
+    inside = version.rglob("*") if version.is_dir() and os.access(version, os.R_OK | os.X_OK) else ()
+    for path in islice(chain([version], inside), _MOST_TRIED):
+        if path.exists() and not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+            return path
+    return None
 
 
 def model_file(version: Path, is_model: Callable[[Path], bool]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from tensorwire.servers.model import Model, ModelError
 from tensorwire.servers.repository.aside import run_aside
 from tensorwire.servers.repository.config import ModelConfig
 from tensorwire.servers.repository.gauge import Gauge
-from tensorwire.servers.repository.layout import model_file
+from tensorwire.servers.repository.layout import model_file, unreadable
 from tensorwire.servers.repository.warmup import warm_up
 
 __all__ = ["Load", "Loader", "unfinished"]
@@ -33,9 +34,7 @@ class Loader:
     ``exact``: what a model takes matters, though measuring it costs some ms.
     """
 
-    def __init__(
-        self, load: Load, is_model: Callable[[Path], bool], *, threads: int = 4, exact: bool = False
-    ) -> None:
+    def __init__(self, load: Load, is_model: Callable[[Path], bool], *, threads: int = 4, exact: bool = False) -> None:
         self._load = load
         self._is_model = is_model
         self._exact = exact
@@ -84,9 +83,12 @@ class Loader:
         try:
             file = model_file(path, self._is_model)
             model = self._load(file, config)
-        except ModelError:
-            raise
         except Exception as error:
+            with contextlib.suppress(OSError):
+                if (closed := unreadable(path)) is not None:
+                    raise ModelError(f"{closed}: Permission denied") from error
+            if isinstance(error, ModelError):
+                raise
             # An engine's own mistake, or a file that went away meanwhile.
             raise ModelError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
         model.name, model.version = config.name, str(number)

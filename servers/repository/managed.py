@@ -25,6 +25,7 @@ __all__ = ["ManagedModel", "Publisher"]
 
 _log = logging.getLogger("tensorwire.repository")
 _MOST_OLDER = 4  # versions that are tried in the place of a newer one
+_MOST_TOLD = 8  # versions in a line of the log
 _MOST_ENDED = 16  # versions that are remembered after their end, for whoever asks what became of them
 
 
@@ -71,6 +72,9 @@ class ManagedModel:
         self._source = self._open(config.path)
         self._settling = Settling()
         self._finishing: dict[asyncio.Task[None], ModelVersion] = {}
+        self._lost: dict[str, int] = {}
+        self._older = 0  # versions that the source shall have ready beside those wanted
+        self._fetching = False  # it has just been told of another one
         self._step = asyncio.Lock()
 
     @property
@@ -84,7 +88,7 @@ class ManagedModel:
     @property
     def waiting(self) -> bool:
         """There are versions whose files have just changed, or are on their way here: another look is of use soon."""
-        return self._settling.impatient(self.config.settle) or self._source.busy
+        return self._settling.impatient(self.config.settle) or self._source.busy or self._fetching
 
     @property
     def available(self) -> tuple[int, ...]:
@@ -121,12 +125,13 @@ class ManagedModel:
         not. Raises nothing of what the disk or a model does.
         """
         async with self._step:
+            self._fetching = False
             there = [version.path for version in self.versions.values() if version.ready]
-            seen = await self.source.scan(self.config, there)
+            seen = await self.source.scan(self.config, there, self._older)
             self._complain(seen.problem)
             for number, reason in seen.unreadable.items():
                 self._unreadable(number, seen.paths[number], reason)
-            due = [number for number in seen.stamps if self._due(number, seen, force)]
+            due = [number for number in seen.wanted if number in seen.stamps and self._due(number, seen, force)]
             if self.config.transition == "resource" and due:
                 await self._replace(due, seen)
             else:
@@ -137,6 +142,7 @@ class ManagedModel:
                 )
                 await self._fall_back(seen)
                 self._retire_unwanted(seen.wanted)
+            self._tell_labels(seen)
             self._forget(seen)
 
     async def configure(self, config: ModelConfig) -> None:
@@ -163,7 +169,19 @@ class ManagedModel:
         if problem and problem != self.problem:
             serving = ", ".join(map(str, self.available))
             _log.warning("model %r: %s%s", self.config.name, problem, f"; {serving} goes on serving" if serving else "")
+        elif self.problem and not problem:
+            _log.info("model %r: %s is as it should be again", self.config.name, self._source.path)
         self.problem = problem
+
+    def _tell_labels(self, seen: Scan) -> None:
+        """Once, of labels that name a version which neither serves nor is about to."""
+        ready = [version.number for version in self.versions.values() if version.ready]
+        lost = {label: number for label, number in self.config.labels.items() if number not in {*ready, *seen.wanted}}
+        for label, number in lost.items() - self._lost.items():
+            here = ", ".join(map(str, sorted(ready)[-_MOST_TOLD:])) or "none"
+            name = self.config.name
+            _log.warning("model %r: label %r: version %d is not available: it has %s", name, label, number, here)
+        self._lost = lost
 
     def _unreadable(self, number: int, path: Path, reason: str) -> None:
         version = self.versions.get(number)
@@ -270,11 +288,8 @@ class ManagedModel:
 
     async def _replace(self, due: list[int], seen: Scan) -> None:
         """Unload first; when nothing of what is new can be loaded, what was there before is loaded again."""
-        gone = [
-            version
-            for version in self.versions.values()
-            if version.ready and (version.number not in seen.wanted or version.number in due)
-        ]
+        stays = set(seen.wanted).difference(due)
+        gone = [version for version in self.versions.values() if version.ready and version.number not in stays]
         if gone:  # what they take must be free before; and unloading goes on though this step may be cancelled
             await asyncio.wait([self._retire(version) for version in gone])
         loaded = await asyncio.gather(*[self._load(number, seen.paths[number], seen.stamps[number]) for number in due])
@@ -291,12 +306,14 @@ class ManagedModel:
         policy = self.config.policy
         missing = len(seen.wanted) - sum([version.ready for version in self.versions.values()])
         if policy.specific or not policy.latest or missing <= 0:
+            self._older = 0
             return
         older = sorted((number for number in seen.paths if number < min(seen.wanted)), reverse=True)
         for number in older[:_MOST_OLDER]:
             version, path = self.versions.get(number), seen.paths[number]
             try:
-                stamp = await asyncio.to_thread(look, path)
+                here = seen.stamps
+                stamp = here[number] if number in here else await asyncio.to_thread(look, path)
             except OSError:
                 continue
             if version is not None and (version.serves or (version.tried == stamp and version.error)):
@@ -307,14 +324,21 @@ class ManagedModel:
             self._settling.settled(number)
             if not missing:
                 return
+        # Where they have to be fetched, one after the other, and none while a newer one may still come.
+        tried = [version for number in older if (version := self.versions.get(number)) is not None]
+        newer = [self.versions.get(number) for number in seen.wanted]
+        if all(version is not None and (version.ready or version.state is State.END) for version in (*newer, *tried)):
+            before, self._older = self._older, min(len(tried) + 1, _MOST_OLDER)
+            self._fetching = self._older > before and self._source.base is None
 
     def _retire_unwanted(self, wanted: tuple[int, ...]) -> None:
         """Unload versions that are not wanted, but for as many of them as wanted ones do not serve yet."""
         there = [version for version in self.versions.values() if version.ready]
-        unwanted = sorted([version for version in there if version.number not in wanted], key=lambda one: one.number)
+        chosen = set(wanted)
+        unwanted = sorted([version for version in there if version.number not in chosen], key=lambda one: one.number)
         # What is left of an unreadable base path is no reason to stop serving.
         if len(unwanted) < len(there):
-            missing = len(wanted) - (len(there) - len(unwanted))
+            missing = len(chosen) - (len(there) - len(unwanted))
             for version in unwanted[: max(len(unwanted) - missing, 0)]:
                 self._retire(version)
 
@@ -345,10 +369,13 @@ class ManagedModel:
         _log.info("model %r version %d is unloaded", version.name, version.number)
 
     def _forget(self, seen: Scan) -> None:
-        """Keep a bounded number of ended versions, and none that waited and is gone."""
+        """Keep a bounded number of ended versions, and none that is gone and never was more than a folder."""
         self._settling.keep(set(seen.stamps))
+        wanted = set(seen.wanted)
         for number, version in list(self.versions.items()):
-            if version.state is State.START and not version.resting and number not in seen.wanted:
+            waited = version.state is State.START and not version.resting and number not in wanted
+            unread = version.state is State.END and version.tried is None and number not in seen.paths
+            if waited or (unread and not seen.problem):
                 del self.versions[number]
         ended = [version for version in self.versions.values() if version.state is State.END]
         ended.sort(key=lambda version: version.since[State.END])

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -94,7 +94,13 @@ class RemoteSource:
     def busy(self) -> bool:
         return self._pending
 
-    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
+    def doubt(self, names: Collection[str] | None) -> None:
+        pass  # every look is at all files
+
+    async def scan(self, config: ModelConfig, in_use: Collection[Path], older: int = 0) -> Scan:
+        latest = config.policy.latest
+        if older and latest:
+            config = replace(config, policy=replace(config.policy, latest=latest + older))
         await self._refresh(config.policy)
         seen = Scan()
         self._pending = False
@@ -110,6 +116,8 @@ class RemoteSource:
             if self._litter and not self._pending:  # what is pending may be in the cache, unused as yet
                 self._litter = False
                 run_aside(self._kept.prune)
+        if older and latest:
+            seen.wanted = seen.wanted[-latest:]
         return seen
 
     def close(self) -> None:

@@ -34,6 +34,8 @@ _MARKS = (
     *("ETag", "etag", "Content-MD5", "md5Hash", "content_md5", "crc32c", "checksum", "generation", "VersionId", "sha"),
     *("Last-Modified", "LastModified", "last_modified", "updated", "modified", "modificationTime", "mtime", "created"),
 )
+_LOST = {"ConnectionError", "HTTPClientError", "ClientConnectionError"}
+"""What botocore and aiohttp call their errors of connections."""
 
 
 class Away(ModelError):
@@ -233,10 +235,12 @@ class RemoteFiles:
         elif status:
             kind = Away if status >= 500 else ModelError
             reason = f"the server answered {status} {getattr(cause, 'message', '')}".rstrip()
+        elif isinstance(cause, PermissionError):
+            reason = f"may not be read: {self._plain(cause)}; look at the credentials that its driver finds"
         else:
-            # Drivers have their own errors; those of connections are OSErrors in most.
-            kind = Away if isinstance(cause, OSError) and not isinstance(cause, PermissionError) else ModelError
-            reason = f"cannot be read: {self._plain(cause)}"
+            # Drivers have their own errors; those of connections are OSErrors in most, in others so called.
+            lost = isinstance(cause, OSError) or not _LOST.isdisjoint(base.__name__ for base in type(cause).__mro__)
+            kind, reason = Away if lost else ModelError, f"cannot be read: {self._plain(cause)}"
         return kind(f"{self.shown}: {reason}")
 
     def _plain(self, error: BaseException) -> str:

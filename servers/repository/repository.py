@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
@@ -120,10 +120,11 @@ class Repository:
             gone(name)
         await finished
 
-    def wake(self, name: str) -> None:
-        """Something has changed under a model's base path: look at it now."""
+    def wake(self, name: str, folders: Collection[str] | None = None) -> None:
+        """Something has changed under a model's base path, in these folders of it (None: in any): look at it now."""
         keeper = self._keepers.get(name)
         if keeper is not None:
+            keeper.model.source.doubt(folders)
             keeper.wake.set()
 
     async def reload(self, name: str) -> None:

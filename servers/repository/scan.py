@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tensorwire.servers.repository.config import VersionPolicy
-from tensorwire.servers.repository.layout import Stamp, find_versions, look
+from tensorwire.servers.repository.layout import Stamp, find_versions
+from tensorwire.servers.repository.stamps import Stamps
 
-__all__ = ["Scan", "scan"]
+__all__ = ["Scan", "Scanner"]
 
 
 @dataclass(slots=True)
@@ -24,27 +25,34 @@ class Scan:
     problem: str = ""
 
 
-def scan(base: Path, policy: VersionPolicy, is_model: Callable[[Path], bool]) -> Scan:
-    """Look at a base path. Raises nothing of what the disk does."""
-    seen = Scan()
-    try:
-        seen.paths = find_versions(base, is_model)
-    except OSError as error:
-        seen.problem = f"{base}: {error.strerror or error}"
-        return seen
-    seen.wanted = policy.choose(seen.paths)
-    missing = [str(number) for number in policy.specific if number not in seen.paths]
-    if missing:
-        seen.problem = f"{base}: no version {', '.join(missing)} in it"
-    elif not seen.wanted:
-        seen.problem = f"{base}: no version folder in it"
-    for number in seen.wanted:
-        path = seen.paths[number]
+class Scanner:
+    """Looks at one base path again and again, and remembers what it need not look into again."""
+
+    def __init__(self, base: Path, is_model: Callable[[Path], bool]) -> None:
+        self._base = base
+        self._is_model = is_model
+        self._paths: dict[int, Path] = {}
+        self._stamps = Stamps()
+
+    def scan(self, policy: VersionPolicy, doubts: Collection[str] | None = None, rest: float = 0.0) -> Scan:
+        """Look at the base path; ``doubts`` and ``rest``: see Stamps. Raises nothing of what the disk does."""
+        base, seen = self._base, Scan()
         try:
-            seen.stamps[number] = look(path)
+            seen.paths = self._paths = find_versions(base, self._is_model, self._paths)
         except OSError as error:
-            seen.unreadable[number] = _told(path, error)
-    return seen
+            seen.problem = f"{base}: {error.strerror or error}"
+            self._stamps.forget()  # nobody knows what is done to it meanwhile
+            return seen
+        seen.wanted = policy.choose(seen.paths)
+        missing = [str(number) for number in policy.specific if number not in seen.paths]
+        if missing:
+            seen.problem = f"{base}: no version {', '.join(missing)} in it"
+        elif not seen.wanted:
+            seen.problem = f"{base}: no version folder in it"
+        wanted = {number: seen.paths[number] for number in seen.wanted}
+        seen.stamps, errors = self._stamps.look(wanted, doubts, rest)
+        seen.unreadable = {number: _told(seen.paths[number], error) for number, error in errors.items()}
+        return seen
 
 
 def _told(path: Path, error: OSError) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig
 from tensorwire.servers.repository.download import file_name
-from tensorwire.servers.repository.scan import Scan, scan
+from tensorwire.servers.repository.scan import Scan, Scanner
 
 __all__ = ["LocalSource", "Source", "default_cache", "is_remote", "name_of", "only_model", "open_source"]
 
@@ -30,10 +30,14 @@ class Source(Protocol):
     def busy(self) -> bool:
         """There are versions that will soon be here: it is worth while to look again."""
 
-    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
+    async def scan(self, config: ModelConfig, in_use: Collection[Path], older: int = 0) -> Scan:
         """The versions that are there, those wanted, and the files of those that are here. ``in_use``: the paths of
-        versions that serve, which have to stay. Raises nothing of what the disk or a network does.
+        versions that serve, which have to stay; ``older``: how many beside the latest are to be here, too. Raises
+        nothing of what the disk or a network does.
         """
+
+    def doubt(self, names: Collection[str] | None) -> None:
+        """Something may have changed in these folders of the base path (None: in any), though they do not tell."""
 
     def close(self) -> None:
         """Stop what is under way; nothing is in use any more."""
@@ -47,10 +51,15 @@ class LocalSource:
     def __init__(self, path: str, is_model: Callable[[Path], bool]) -> None:
         self.path = path
         self.base = Path(path).expanduser()
-        self._is_model = is_model
+        self._scanner = Scanner(self.base, is_model)
+        self._doubts: set[str] | None = set()
 
-    async def scan(self, config: ModelConfig, in_use: Collection[Path]) -> Scan:
-        return await asyncio.to_thread(scan, self.base, config.policy, self._is_model)
+    async def scan(self, config: ModelConfig, in_use: Collection[Path], older: int = 0) -> Scan:
+        doubts, self._doubts = self._doubts, set()  # what comes from now on is for the next look
+        return await asyncio.to_thread(self._scanner.scan, config.policy, doubts, config.settle)
+
+    def doubt(self, names: Collection[str] | None) -> None:
+        self._doubts = None if names is None or self._doubts is None else self._doubts.union(names)
 
     def close(self) -> None:
         pass

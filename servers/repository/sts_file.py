@@ -5,16 +5,18 @@ https://github.com/tobegit3hub/simple_tensorflow_serving#multiple-models
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
+from tensorwire.servers.repository.layout import numbered
+from tensorwire.servers.repository.left_out import check_routes, left_out
 from tensorwire.servers.repository.mistakes import Check, Mistakes, make_model, nearest, no_check, place_text
 from tensorwire.servers.repository.places import Place, json_places
 from tensorwire.servers.repository.source import is_remote
 
-__all__ = ["read_sts"]
+__all__ = ["read_sts", "sts_remarks", "write_sts"]
 
 _LIST = "model_config_list"
 _ENGINES = {
@@ -40,6 +42,8 @@ _SESSION = {
 }
 """Keys of session_config that are options of our engine, with what they may be."""
 _TAKEN = {"path": "base_path", "engine": "platform"}
+_THEIRS = "simple_tensorflow_serving"
+_SYMBOL = "-symbol.json"
 
 
 def read_sts(text: str, check: Check = no_check) -> RepositoryConfig:
@@ -85,6 +89,70 @@ def read_sts(text: str, check: Check = no_check) -> RepositoryConfig:
     found.add_repeated_names(models)
     found.end()
     return RepositoryConfig(models=tuple([model for model, _ in models]), remarks=tuple(remarks))
+
+
+def write_sts(config: RepositoryConfig) -> str:
+    """The same configuration as simple_tensorflow_serving reads it; ``sts_remarks`` says what it leaves out.
+
+    Raises ConfigError for what it cannot say and models would answer otherwise without.
+    """
+    return json.dumps({_LIST: [_row(model) for model in config.models]}, indent=2, ensure_ascii=False) + "\n"
+
+
+def sts_remarks(config: RepositoryConfig) -> list[str]:
+    """What ``write_sts`` leaves out, since simple_tensorflow_serving's format has no place for it."""
+    remarks = left_out(config)
+    for model in config.models:
+        who = f"model {model.name!r}:"
+        if model.engine is None:
+            remarks.append(f"{who} no engine is named: written as platform 'tensorflow'")
+        if model.policy.latest:
+            remarks.append(f"{who} versions is left out: {_THEIRS} serves all that are there")
+        if model.labels:
+            remarks.append(f"{who} labels = {dict(model.labels)!r} is left out")
+        if _platform(model) != "tensorflow" and _has_versions(model.path):
+            remarks.append(f"{who} {_THEIRS} wants the model itself as base_path of {_platform(model)}, no versions")
+    return remarks
+
+
+def _row(model: ModelConfig) -> dict[str, Any]:
+    platform = _platform(model)
+    if platform not in _ENGINES:
+        names = ", ".join(sorted(set(_ENGINES.values())))
+        raise ConfigError(f"model {model.name!r}: {_THEIRS} has no engine {model.engine!r}, but {names}")
+    check_routes(model, _THEIRS)
+    if model.policy.specific:
+        raise ConfigError(f"model {model.name!r}: {_THEIRS} serves all versions, and cannot be told which")
+    row: dict[str, Any] = {"name": model.name, "base_path": model.path, "platform": platform}
+    if platform == "mxnet":
+        row["base_path"] = model.path.removesuffix(_SYMBOL)
+    session = {}
+    options = dict(model.options)
+    if platform == "tensorflow":
+        if libraries := _library_list(options.pop("custom_ops", ())):
+            row["custom_op_paths"] = ",".join(libraries)  # a list is not understood there
+        for key, (option, kind) in _SESSION.items():
+            if type(options.get(option)) is kind:
+                session[key] = options.pop(option)
+    if session:
+        row["session_config"] = session
+    if options:
+        raise ConfigError(f"model {model.name!r}: {_THEIRS}'s format has no place for options {', '.join(options)}")
+    return row
+
+
+def _platform(model: ModelConfig) -> str:
+    """Their word for the engine, or our own when they have none."""
+    if model.engine is None:
+        return "tensorflow"
+    return next((theirs for theirs, ours in _ENGINES.items() if ours == model.engine), model.engine)
+
+
+def _has_versions(path: str) -> bool:
+    try:
+        return not is_remote(path) and bool(numbered(Path(path).expanduser()))
+    except OSError:
+        return False
 
 
 def _where(place: Place) -> str:
@@ -143,7 +211,7 @@ def _path(text: str, engine: str) -> str:
     path = Path(text).expanduser().absolute()
     if engine == "mxnet" and not path.exists():
         # There it is what the names of the symbol's and the parameters' files have in common.
-        symbol = path.with_name(f"{path.name}-symbol.json")
+        symbol = path.with_name(path.name + _SYMBOL)
         return str(symbol if symbol.exists() else path)
     return str(path)
 
@@ -151,8 +219,12 @@ def _path(text: str, engine: str) -> str:
 def _libraries(paths: str | list[Any]) -> list[str]:
     """Files, and all libraries in folders, from a list or text with commas; what is not there, loading will tell."""
     found: list[str] = []
-    for part in paths.split(",") if isinstance(paths, str) else map(str, paths):
-        if part.strip():
-            path = Path(part.strip()).expanduser().absolute()
-            found += map(str, sorted(path.glob("*.so"))) if path.is_dir() else [str(path)]
+    for part in _library_list(paths):
+        path = Path(part).expanduser().absolute()
+        found += map(str, sorted(path.glob("*.so"))) if path.is_dir() else [str(path)]
     return found
+
+
+def _library_list(paths: str | Sequence[Any]) -> list[str]:
+    parts = paths.split(",") if isinstance(paths, str) else map(str, paths)
+    return [part.strip() for part in parts if part.strip()]

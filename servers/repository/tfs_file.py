@@ -12,6 +12,7 @@ from typing import Any
 
 from tensorwire.servers.repository import messages
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
+from tensorwire.servers.repository.left_out import check_routes, left_out
 from tensorwire.servers.repository.messages import (
     DOUBLE,
     ENUM,
@@ -63,7 +64,6 @@ _PLATFORMS = {"": None, "tensorflow": None, "tensorflowlite": None}
 """What model_platform may be there; the engine is then found by the files. Other words name one of our engines."""
 _OTHER = 2
 """The model_type of models that are not TensorFlow's, which was said so before there was model_platform."""
-_LEFT_OUT = ("settle", "ready_file", "transition", "attempts", "warm_up", "pinned")
 _KEYS = {
     "path": "base_path",
     "engine": "model_platform",
@@ -120,8 +120,7 @@ def write_tfs(config: RepositoryConfig) -> str:
     for model in config.models:
         if model.options:
             raise ConfigError(f"model {model.name!r}: TensorFlow Serving's format has no place for options")
-        if model.traffic.weights or model.shadow is not None:
-            raise ConfigError(f"model {model.name!r}: TensorFlow Serving's format has no place for traffic and shadow")
+        check_routes(model, "TensorFlow Serving")
         row = message.model_config_list.config.add(
             name=model.name, base_path=model.path, model_platform=model.engine or "tensorflow"
         )
@@ -139,14 +138,8 @@ def write_tfs(config: RepositoryConfig) -> str:
 
 def tfs_remarks(config: RepositoryConfig) -> list[str]:
     """What ``write_tfs`` leaves out, since TensorFlow Serving's format has no place for it."""
-    remarks = []
-    if config.default and config.default != config.models[0].name:
-        remarks.append(f"default = {config.default!r} is left out: the first model is the default of what is written")
+    remarks = left_out(config)
     for model in config.models:
-        usual = ModelConfig(name=model.name, path=model.path)
-        for name in _LEFT_OUT:
-            if getattr(model, name) != getattr(usual, name):
-                remarks.append(f"model {model.name!r}: {name} = {getattr(model, name)!r} is left out")
         if model.engine not in _PLATFORMS.values() and model.engine != "tensorflow":
             remarks.append(f"model {model.name!r}: TensorFlow Serving does not know the platform {model.engine!r}")
     return remarks

@@ -221,8 +221,14 @@ _FIELDS: Mapping[str, str] = {"versions": "policy", "platform": "engine"}
 
 def _line_first(text: str) -> str:
     """The parser's 'what (at line 3, column 4)' with the line in front."""
+    text = re.sub(r"^Cannot declare \('(.*?)',?\) twice", _twice, text)
     place = re.search(r" \(at line (\d+), column (\d+)\)$", text)
     return f"line {place[1]}: {text[: place.start()]} (column {place[2]})" if place else text
+
+
+def _twice(found: re.Match[str]) -> str:
+    """tomllib's tuple of names as a header."""
+    return "[" + found[1].replace("', '", ".") + "] is there twice"
 
 
 def _versions_text(policy: VersionPolicy) -> str:

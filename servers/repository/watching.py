@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 __all__ = ["Watcher"]
@@ -18,14 +18,15 @@ _LOOK_MS = 2000  # between two looks at which base paths are there
 
 
 class Watcher:
-    """Calls ``changed(name)`` on the event loop's thread when something under that model's base path has changed.
+    """Calls ``changed(name, folders)`` on the event loop's thread when something under that model's base path has
+    changed; ``folders``: the names of what it has changed in, directly under the base path (None: any).
 
     Folders that are not there, and those that the system cannot watch (too many of them, a file system without
     notifications), are not watched: ``watches`` says which are, the others have to be polled. Network file systems may
     be watched and never tell, so polling now and then does no harm to any.
     """
 
-    def __init__(self, changed: Callable[[str], None]) -> None:
+    def __init__(self, changed: Callable[[str, Collection[str] | None], None]) -> None:
         self._changed = changed
         self._bases: dict[str, Path] = {}
         self._watched: frozenset[str] = frozenset()
@@ -61,7 +62,7 @@ class Watcher:
                 if there:
                     for name in there:
                         # What changed before the system began to watch, nobody tells.
-                        asyncio.get_running_loop().call_later(_STARTED, self._changed, name)
+                        asyncio.get_running_loop().call_later(_STARTED, self._changed, name, None)
                     folders = {folder for folder, _ in there.values()}
                     async for changes in awatch(
                         *folders,
@@ -95,6 +96,8 @@ class Watcher:
 
     def _tell(self, paths: set[str]) -> None:
         for name, base in self._bases.items():
-            resolved = base.resolve()
-            if any(Path(path).is_relative_to(resolved) for path in paths):
-                self._changed(name)
+            top = str(base.resolve())
+            inside = top if top.endswith("/") else f"{top}/"
+            folders = {path[len(inside) :].partition("/")[0] for path in paths if path.startswith(inside)}
+            if folders or top in paths:
+                self._changed(name, folders)

@@ -73,6 +73,25 @@ def test_a_model_is_loaded_labelled_reloaded_and_unloaded(server: BackgroundServ
     assert infer(url) == 2
 
 
+def test_every_mistake_of_a_configuration_is_told_with_its_line(server: BackgroundServer) -> None:
+    text = b"""default = "b"
+[models.a]
+path = "a"
+engine = "onx"
+versions = [1]
+settle = -1
+[models.a.labels]
+stable = 2
+"""
+    answer = ask(server.url, "PUT", "/v1/config", text)
+    assert answer.status == 400
+    lines = answer.body.decode().partition("line ")[2].split("; line ")
+    assert [line[0] for line in lines] == ["1", "3", "4", "6", "8"]
+    told = ("'b'", "relative", "did you mean 'onnx'", "settle", "only 1 are served")
+    for line, words in zip(lines, told, strict=True):
+        assert words in line
+
+
 def test_the_configuration_is_read_and_replaced_with_its_etag(server: BackgroundServer, models: Path) -> None:
     url = server.url
     shown = ask(url, "GET", "/v1/config")

@@ -166,10 +166,11 @@ def test_from_the_shell(tmp_path: Path, start: Start, capsys: pytest.CaptureFixt
     assert main(["models", "label", f"unix://{tmp_path}/admin", "m", "gold=1"]) == 0
     assert "gold" in capsys.readouterr().out
     assert main(["models", "label", f"unix://{tmp_path}/public", "m", "gold=1"]) == 2
+    assert "there is no administration here: see --admin-token-file" in capsys.readouterr().err
     for args, told in (
         (("--admin-listen", "nowhere"), "--admin-listen: 'nowhere' is not an address"),
         (("--admin-listen", "127.0.0.1:0"), "administration on 127.0.0.1:0 needs a token"),
-        (("--admin-listen", "unix:x", "--workers", "2"), "one of several --workers only"),
+        (("--admin-listen", "unix:x", "--workers", "2"), "instead, change the file of --config and send SIGHUP"),
     ):
         capsys.readouterr()
         assert main(["serve", str(tmp_path / "m"), *args]) == 2

@@ -88,6 +88,10 @@ def test_convert_tells_what_is_lost(models: Path, capsys: pytest.CaptureFixture[
     captured = capsys.readouterr()
     assert 'base_path: "' in captured.out
     assert captured.err == "model 'a': settle = 3 is left out\nmodel 'a': warm_up = False is left out\n"
+    assert main(["config", "convert", str(ours), "--to", "sts"]) == 0
+    captured = capsys.readouterr()
+    assert '"platform": "tensorflow"' in captured.out
+    assert "model 'a': settle = 3 is left out" in captured.err and "versions is left out" in captured.err
     ours.write_text(ours.read_text() + "traffic = { 1 = 1 }\n")
     assert main(["config", "convert", str(ours), "--to", "tfs"]) == 2
     assert "has no place for traffic" in capsys.readouterr().err

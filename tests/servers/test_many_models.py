@@ -20,6 +20,7 @@ from waiting import PATIENCE, wait_until
 
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
+from tensorwire.servers.cli import main
 from tensorwire.servers.repository.config import ModelConfig, RepositoryConfig, VersionPolicy
 
 
@@ -175,7 +176,14 @@ def test_versions_are_swapped_under_load_and_no_request_is_lost(models: Path) ->
     assert min(answered) >= 20
 
 
-def test_serve_a_base_path_and_a_configuration(models: Path, start: Start, tmp_path: Path) -> None:
+def listing(url: str) -> Any:
+    with Raw(url) as raw:
+        return orjson.loads(raw.get("/v1/models").body)
+
+
+def test_serve_a_base_path_and_a_configuration(
+    models: Path, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "models.toml"
     config.write_text(f'[models.b]\npath = "{models / "b"}"\nsettle = 0\n')
     process = start(
@@ -197,6 +205,12 @@ def test_serve_a_base_path_and_a_configuration(models: Path, start: Start, tmp_p
             assert "line 2: model 'a': unknown key 'pth'" in line
             break
     assert infer(url) == 1
+    for command in (["models", "list"], ["top", "--count", "1"]):
+        assert main([*command, url]) == 0
+        assert "the configuration stays as it is" in capsys.readouterr().out
+    config.write_text(f'[models.a]\npath = "{models / "a"}"\nversions = [1]\nsettle = 0\n')
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not listing(url)["problem"])
 
 
 @pytest.mark.parametrize("workers", [1, 2])

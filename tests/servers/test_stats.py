@@ -36,6 +36,7 @@ def test_the_names_that_are_documented() -> None:
     with BackgroundServer(lambda inputs: inputs) as server, Raw(server.url) as raw:
         found = stats(raw)
         assert (found.pop("server"), found.pop("pid")) == (f"tensorwire/{tw.__version__}", os.getpid())
+        assert found.pop("workers") is None
         assert {name: list(group) for name, group in found.items()} == NAMES
         assert all(type(value) is int for group in found.values() for value in group.values())
 

@@ -70,7 +70,8 @@ def test_toml() -> None:
         ('[models.a]\npath = "/a"\ntransition = "fast"', "line 3: model 'a': transition is 'availability' or"),
         ('[models.a]\npath = "/a"\nready_file = "x/y"', "line 3: model 'a': ready_file is a file's name"),
         ('[models."a/b"]\npath = "/a"', "line 1: model name 'a/b': 1 to 200 characters"),
-        ('[models.a]\npath = "/a"\n[models.a]', "line 3: Cannot declare"),
+        ('[models.a]\npath = "/a"\n[models.a]', "line 3: [models.a] is there twice (column "),
+        ("[models]\n[models]", "line 2: [models] is there twice (column "),
     ],
 )
 def test_mistakes_in_toml_are_told_with_their_line(text: str, error: str) -> None:

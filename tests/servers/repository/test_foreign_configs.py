@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tensorwire.servers.repository.config import ConfigError, ModelConfig, RepositoryConfig, VersionPolicy
 from tensorwire.servers.repository.config_file import read_config
-from tensorwire.servers.repository.sts_file import read_sts
+from tensorwire.servers.repository.sts_file import read_sts, sts_remarks, write_sts
 from tensorwire.servers.repository.tfs_file import read_tfs, tfs_remarks, write_tfs
 from tensorwire.servers.repository.toml_file import read_toml
 from tensorwire.servers.routing.rules import MirrorRule, SplitRule
@@ -142,6 +144,81 @@ def test_what_tensorflow_servings_format_cannot_say_is_told() -> None:
     ):
         with pytest.raises(ConfigError, match="model 'a': TensorFlow Serving's format has no place for "):
             write_tfs(RepositoryConfig(models=(model,)))
+
+
+def test_simple_tensorflow_servings_json_is_written() -> None:
+    text = """{
+  "model_config_list": [
+    {
+      "name": "a",
+      "base_path": "/models/a",
+      "platform": "tensorflow",
+      "custom_op_paths": "/x.so,/y.so",
+      "session_config": {
+        "allow_growth": true,
+        "intra_op_parallelism_threads": 2
+      }
+    },
+    {
+      "name": "b",
+      "base_path": "/models/b.pkl",
+      "platform": "scikitlearn"
+    },
+    {
+      "name": "c",
+      "base_path": "/models/mx",
+      "platform": "mxnet"
+    }
+  ]
+}
+"""
+    config = read_sts(text)
+    assert write_sts(config) == text
+    assert sts_remarks(config) == []
+    symbol = replace(config.models[2], path="/models/mx-symbol.json")
+    assert write_sts(replace(config, models=(*config.models[:2], symbol))) == text
+
+
+def test_what_simple_tensorflow_servings_format_cannot_say_is_told(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    first = ModelConfig(name="b", path="/b", policy=VersionPolicy(latest=2), labels={"stable": 1})
+    config = RepositoryConfig(models=(first, replace(FULL_MODEL, path=str(tmp_path))), default="a")
+    assert read_sts(write_sts(config)).models == (
+        ModelConfig(name="b", path="/b", engine="tensorflow", policy=VersionPolicy(latest=0)),
+        ModelConfig(name="a", path=str(tmp_path), engine="onnx", policy=VersionPolicy(latest=0)),
+    )
+    assert sts_remarks(config) == [
+        "default = 'a' is left out: the first model is the default of what is written",
+        "model 'a': settle = 3.0 is left out",
+        "model 'a': ready_file = 'DONE' is left out",
+        "model 'a': transition = 'resource' is left out",
+        "model 'a': attempts = 1 is left out",
+        "model 'a': warm_up = False is left out",
+        "model 'a': pinned = True is left out",
+        "model 'b': no engine is named: written as platform 'tensorflow'",
+        "model 'b': versions is left out: simple_tensorflow_serving serves all that are there",
+        "model 'b': labels = {'stable': 1} is left out",
+        "model 'a': versions is left out: simple_tensorflow_serving serves all that are there",
+        "model 'a': simple_tensorflow_serving wants the model itself as base_path of onnx, no versions",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"traffic": SplitRule({"1": 1})}, "format has no place for traffic and shadow"),
+        ({"shadow": MirrorRule("1")}, "format has no place for traffic and shadow"),
+        ({"policy": VersionPolicy(specific=(1,))}, "serves all versions, and cannot be told which"),
+        ({"engine": "torch"}, "has no engine 'torch', but mxnet, onnx, sklearn, tensorflow, xgboost"),
+        ({"options": {"outputs": "y", "memory_growth": True}}, "format has no place for options outputs"),
+        ({"engine": "onnx", "options": {"custom_ops": "/x.so"}}, "format has no place for options custom_ops"),
+    ],
+)
+def test_what_would_answer_otherwise_is_not_written(fields: dict[str, Any], error: str) -> None:
+    config = RepositoryConfig(models=(ModelConfig(**{"name": "a", "path": "/a", **fields}),))
+    with pytest.raises(ConfigError) as caught:
+        write_sts(config)
+    assert str(caught.value).startswith("model 'a': simple_tensorflow_serving") and str(caught.value).endswith(error)
 
 
 def test_simple_tensorflow_servings_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_models import FakeModel, Gate, Published, make_repository, settled, write_version
+from fake_models import Gate, Published, make_repository, settled, write_version
 from index_pages import IndexServer
+from remote_repository import kept, model, offset, run
 
 pytest.importorskip("fsspec", reason="models from URLs need fsspec")
 pytest.importorskip("aiohttp", reason="models from URLs need aiohttp")
 
 import fsspec
 
-from tensorwire.servers.repository.config import ModelConfig, VersionPolicy
+from tensorwire.servers.repository.config import VersionPolicy
 from tensorwire.servers.repository.repository import Repository
-
-Test = Callable[[Repository, Published, Gate], Awaitable[None]]
 
 
 class Tree:
@@ -82,41 +79,6 @@ def trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
-
-
-def run(test: Test, cache: Path, *models: ModelConfig, **options: Any) -> None:
-    async def main() -> None:
-        published, gate = Published(), Gate()
-        repository = make_repository(gate, published, *models, cache=cache, **options)
-        repository.start()
-        try:
-            await asyncio.wait_for(test(repository, published, gate), 60)
-        finally:
-            await repository.close()
-        assert published.serving == {}
-
-    asyncio.run(main())
-
-
-def model(url: str, **fields: Any) -> ModelConfig:
-    return ModelConfig(**{"name": "m", "path": url, "settle": 0.0, "attempts": 1, **fields})
-
-
-def kept(cache: Path) -> list[str]:
-    """The versions that are in a cache, as 'NUMBER: text of the model', whole or not."""
-    found = []
-    for place in cache.glob("models/*/*"):
-        if place.suffix != ".lock":
-            model = place / "model.fake"
-            with contextlib.suppress(FileNotFoundError):  # it is being removed
-                found.append(f"{place.name.partition('-')[0]}: {model.read_text() if model.exists() else None}")
-    return sorted(found)
-
-
-def offset(published: Published, number: int) -> float:
-    serving = published.serving["m", number]
-    assert isinstance(serving, FakeModel)
-    return serving.offset
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "http"])
@@ -389,3 +351,39 @@ def test_a_digest_in_the_url_is_held_against_the_file(trees: Callable[[str], Tre
 
     run(refused, cache, model(file + "0" * 64))
     run(test, cache, model(file + right))
+
+
+@pytest.mark.parametrize("poll", [0.02, 0])
+def test_a_start_with_broken_versions_fetches_older_ones_one_after_the_other(
+    trees: Callable[[str], Tree], cache: Path, poll: float
+) -> None:
+    tree = trees("memory")
+    for number, text in enumerate(("1", "2", "3", "broken", "broken too"), 1):
+        tree.write(number, text)
+
+    async def test(repository: Repository, published: Published, gate: Gate) -> None:
+        managed = repository.models["m"]
+        await settled(repository, lambda: published.versions() == [3])
+        assert published.steps == ["+m:3"]
+        assert "2: 2" not in kept(cache)
+        assert "is not a number" in managed.versions[5].error and "is not a number" in managed.versions[4].error
+        tree.write(5, "50")
+        repository.wake("m")
+        await settled(repository, lambda: published.versions() == [5] or repository.wake("m"))
+        assert published.steps == ["+m:3", "+m:5", "-m:3"]
+
+    run(test, cache, model(tree.url), poll=poll)
+
+
+def test_no_older_version_is_fetched_while_the_newest_may_still_come(trees: Callable[[str], Tree], cache: Path) -> None:
+    tree = trees("memory")
+    tree.write(1)
+    tree.write(2, "2")
+
+    async def test(repository: Repository, published: Published, gate: Gate) -> None:
+        await asyncio.sleep(0.3)
+        assert published.versions() == [] and kept(cache) == []
+        await settled(repository, lambda: published.versions() == [2])
+        assert published.steps == ["+m:2"]
+
+    run(test, cache, model(tree.url, settle=0.6))

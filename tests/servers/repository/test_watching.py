@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,25 @@ def test_each_model_is_told_of_its_own_changes(tmp_path: Path, monkeypatch: pyte
 
     async def main() -> None:
         told: list[str] = []
-        watcher = Watcher(told.append)
+        inside: list[Collection[str] | None] = []
+
+        def changed(name: str, folders: Collection[str] | None) -> None:
+            told.append(name)
+            inside.append(folders)
+
+        watcher = Watcher(changed)
         watcher.watch({"a": a, "b": b})
         await until(lambda: told == ["a"])  # once, when the watching begins
         assert watcher.watches("a") and not watcher.watches("b")
+        assert inside == [None]
         told.clear()
         (a / "1").mkdir()
         await until(lambda: told)
-        assert set(told) == {"a"}
+        assert set(told) == {"a"} and inside[-1] == {"1"}
+        (a / "1" / "deep").mkdir()
+        (a / "1" / "deep" / "file").touch()
+        await until(lambda: len(told) > 1)
+        assert inside[-1] == {"1"}
         b.mkdir()
         await until(lambda: "b" in told)
         await until(lambda: watcher.watches("b"))
