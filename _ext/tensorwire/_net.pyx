@@ -15,19 +15,18 @@ when that is full, or while the body waits for memory.
 import asyncio
 from time import perf_counter
 
-from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy
 
 from tensorwire._budget cimport Budget
-from tensorwire._c cimport memmem
 from tensorwire._copies cimport note_sent
 from tensorwire._pace cimport Pace
 from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
 from tensorwire._head cimport Head
 from tensorwire._heads cimport refresh_date, response_head
+from tensorwire._incoming cimport Incoming
 from tensorwire._memory cimport Chunk, budgeted
 
 cdef enum State:
@@ -52,9 +51,7 @@ cdef class _Connection(Link):
     cdef bint claimed               # it is a wire request's
     cdef bint small                 # the last body was, as the next one will be
     cdef State state                # HEAD at first
-    cdef bytearray head             # never resized: the loop holds an export of it while it reads
-    cdef Py_ssize_t filled          # bytes of `head` in use
-    cdef Py_ssize_t scanned         # of these, searched for the end of a head
+    cdef Incoming incoming          # the head at hand, and what came behind the request in flight
     cdef Py_ssize_t received        # bytes of the body so far
     cdef bint keep_alive, advancing, reading_paused, writing_paused
     cdef bint ended                 # the peer sends no more; it may still wait for answers
@@ -68,7 +65,7 @@ cdef class _Connection(Link):
     def __init__(self, handler):
         self.handler = handler
         self.budget = handler.budget
-        self.head = bytearray(handler.max_head)
+        self.incoming = Incoming(handler.max_head)
         self.parsed = Head()
         self.coming, self.going = [Pace(handler.body_timeout, handler.min_rate) for _ in range(2)]
         self.active = True
@@ -93,12 +90,10 @@ cdef class _Connection(Link):
     def get_buffer(self, Py_ssize_t hint):
         if self.state == BODY:
             return PyMemoryView_FromObject(self.exchange.body)[self.received:]
-        cdef Py_ssize_t end = len(self.head)
+        cdef Incoming incoming = self.incoming
         if self.state == HEAD and not self.small:
-            end = self.parsed.read_end(self.filled, end)
-        elif not self.filled:
-            return self.head
-        return PyMemoryView_FromObject(self.head)[self.filled:end]
+            return incoming.space(self.parsed.read_end(incoming.filled, incoming.size))
+        return incoming.space(incoming.size) if incoming.filled else incoming.block
 
     def buffer_updated(self, Py_ssize_t n):
         self.active = True
@@ -108,18 +103,22 @@ cdef class _Connection(Link):
                 self.dispatch()
                 self.advance()
         elif self.state == LINGER:
-            self.filled = 0
+            self.incoming.filled = 0
         elif self.state != CLOSED:
-            self.filled += n
+            self.incoming.filled += n
             if self.state == HEAD:
                 self.advance()
-            if self.filled == len(self.head) and self.state == BUSY:
+            if self.incoming.filled == self.incoming.size and self.state == BUSY:
                 self.pause_reading()
 
     def eof_received(self):
         # A client may close its sending side and still wait for the answers to what it has sent whole.
         self.ended = True
-        return self.state in (WAITING, BUSY) or (self.state == HEAD and self.filled > 0 and self.writing_paused)
+        return self.state in (WAITING, BUSY) or self.held_up()
+
+    cdef bint held_up(self) noexcept:
+        """Requests have been read, but are not taken up: the peer does not read the answers to those before."""
+        return self.state == HEAD and self.writing_paused and self.incoming.filled > 0
 
     def pause_writing(self):
         self.writing_paused = True
@@ -134,58 +133,54 @@ cdef class _Connection(Link):
             return 0
         self.advancing = True
         try:
-            while self.state == HEAD and self.filled and not self.writing_paused and self.take_head():
+            while self.state == HEAD and self.incoming.filled and not self.writing_paused and self.take_head():
                 pass
         finally:
             self.advancing = False
-        if self.ended and (self.state == BODY or (self.state == HEAD and not (self.filled and self.writing_paused))):
+        if self.ended and self.state in (HEAD, BODY) and not self.held_up():
             self.transport.close()  # the rest of this request will not come
         return 0
 
     cdef bint take_head(self) except -1:
         """Parse one head if it is all there; True when there may be more to do."""
-        cdef char *start = PyByteArray_AS_STRING(self.head)
+        cdef Incoming incoming = self.incoming
         cdef Head parsed = self.parsed
-        cdef Py_ssize_t size = parsed.repeated(start, self.filled)
+        cdef Py_ssize_t size = parsed.repeated(incoming.start(), incoming.filled)
         if not size:
-            size = self.parse_head(start)
+            size = self.parse_head()
             if not size:
                 return False
-        self.scanned = 0
         self.named = True
         self.keep_alive = parsed.keep_alive
         if not self.claimed:
             return self.hand_over()
         cdef Exchange exchange = self.new_exchange()
         exchange.body_nbytes = parsed.body_nbytes
-        self.small = parsed.body_nbytes <= len(self.head)
+        self.small = parsed.body_nbytes <= incoming.size
         self.head_since = 0
         if exchange.body_nbytes > self.handler.max_body:
-            self.consume(size)
+            incoming.consume(size)
             self.refuse(413, "")
             return False
         if self.budget.waiting:
-            self.consume(size)
+            incoming.consume(size)
             return self.wait()
         return self.receive(size)
 
-    cdef Py_ssize_t parse_head(self, char *start) except -1:
+    cdef Py_ssize_t parse_head(self) except -1:
         """The size of the head that begins the buffer, parsed; 0 when it is not all there, or has been refused."""
-        cdef Py_ssize_t back = self.scanned - 3 if self.scanned > 3 else 0
-        cdef char *end = <char *>memmem(start + back, self.filled - back, b"\r\n\r\n", 4)
+        cdef Incoming incoming = self.incoming
         cdef Head parsed = self.parsed
-        self.scanned = self.filled
+        cdef Py_ssize_t size = incoming.head_end()
         self.named = False
-        if end == NULL:
-            if start[0] == TLS_HELLO:
+        if not size:
+            if incoming.start()[0] == TLS_HELLO:
                 self.refuse(400, "not an HTTP/1.1 request but TLS, which is not spoken here: use http://")
-            elif self.filled == len(self.head):
-                self.refuse(431, f"the request's head is longer than {len(self.head)} bytes")
+            elif incoming.filled == incoming.size:
+                self.refuse(431, f"the request's head is longer than {incoming.size} bytes")
             return 0
-        cdef Py_ssize_t size = end + 4 - start
-        problem = parsed.parse(PyBytes_FromStringAndSize(start, size))
+        problem = parsed.parse(PyBytes_FromStringAndSize(incoming.start(), size))
         if problem is not None:
-            self.scanned = 0
             self.refuse(400, f"not an HTTP/1.1 request: {problem}")
             return 0
         self.claimed = not parsed.chunked and self.handler.claims(parsed.method, parsed.url, parsed.content_type or b"")
@@ -201,12 +196,12 @@ cdef class _Connection(Link):
             self.refuse(503, f"no memory for a body of {exchange.body_nbytes:,} bytes; try again later")
             return False
         if exchange.body is None:
-            self.consume(at)
+            self.incoming.consume(at)
             return self.wait()
-        take = min(self.filled - at, exchange.body_nbytes)
-        memcpy(exchange.body.data, PyByteArray_AS_STRING(self.head) + at, take)
+        take = min(self.incoming.filled - at, exchange.body_nbytes)
+        memcpy(exchange.body.data, self.incoming.start() + at, take)
         exchange.body.copied = take
-        self.consume(at + take)
+        self.incoming.consume(at + take)
         self.received = take
         if take == exchange.body_nbytes:
             self.dispatch()
@@ -252,15 +247,9 @@ cdef class _Connection(Link):
         self.exchange = exchange
         return exchange
 
-    cdef void consume(self, Py_ssize_t n) noexcept:
-        cdef char *start = PyByteArray_AS_STRING(self.head)
-        self.filled -= n
-        if self.filled:
-            memmove(start, start + n, self.filled)
-
     cdef bint hand_over(self) except -1:
         """Give the connection, and what was read of it, to the other protocols' server for good."""
-        data = bytes(self.head[:self.filled])
+        data = bytes(PyMemoryView_FromObject(self.incoming.block)[:self.incoming.filled])
         transport, self.transport = self.transport, None
         self.state = CLOSED
         self.handler.disconnected(self)
@@ -273,14 +262,14 @@ cdef class _Connection(Link):
     cdef int answer(self, int status, Frame frame) except -1:
         cdef Exchange exchange = self.exchange
         self.exchange = None
-        if self.ended and not self.filled:
+        if self.ended and not self.incoming.filled:
             self.keep_alive = False
         self.send(status, frame)
         self.handler.replied(exchange, status, frame.nbytes)
         if self.state == CLOSED:
             return 0
         if not self.keep_alive:
-            self.state, self.filled = LINGER, 0
+            self.state, self.incoming.filled = LINGER, 0
             self.transport.close()  # after what is still to be written
             return 0
         self.state = HEAD
@@ -318,7 +307,7 @@ cdef class _Connection(Link):
         exchange.body = None
         self.send(status, frame)
         self.exchange = None
-        self.state, self.filled, self.active = LINGER, 0, True
+        self.state, self.incoming.filled, self.active = LINGER, 0, True
         self.handler.replied(exchange, status, frame.nbytes)
         if self.transport is None:
             return 0
@@ -335,7 +324,7 @@ cdef class _Connection(Link):
         if self.transport is None:
             return
         cdef Py_ssize_t unsent = self.transport.get_write_buffer_size()
-        if self.state != HEAD or not self.filled:
+        if self.state != HEAD or not self.incoming.filled:
             self.head_since = 0
         elif not self.head_since:
             self.head_since = now
@@ -362,7 +351,7 @@ cdef class _Connection(Link):
         elif self.state == WAITING and quiet > self.handler.body_timeout:
             self.budget.leave(self.on_room)
             self.refuse(503, f"no memory for {self.exchange.body_nbytes:,} bytes within {quiet:.0f} seconds; try later")
-        elif self.state == HEAD and not self.filled and quiet > self.handler.idle_timeout:
+        elif self.state == HEAD and not self.incoming.filled and quiet > self.handler.idle_timeout:
             self.transport.close()
         elif self.state == LINGER and quiet > LINGER_SECONDS:
             self.transport.abort()
