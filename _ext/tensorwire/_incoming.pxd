@@ -1,3 +1,5 @@
+cpdef bint readable(object transport) except -1
+
 cdef class Incoming:
     cdef bytearray block        # never resized: the loop holds an export of it while it reads
     cdef Py_ssize_t size        # of the block

@@ -1,5 +1,7 @@
 """What has been read from a connection and not been taken: heads, and requests behind the one in flight."""
 
+import select
+
 import httptools
 
 cimport cython
@@ -59,3 +61,13 @@ cdef class _Counted:
 
     def on_message_complete(self):
         self.whole += 1
+
+
+cpdef bint readable(object transport) except -1:
+    """Whether the system holds something that has not been read from the connection, its end included."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False
+    ready = select.poll()
+    ready.register(sock.fileno(), select.POLLIN)
+    return bool(ready.poll(0))

@@ -26,7 +26,7 @@ from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
 from tensorwire._head cimport Head
 from tensorwire._heads cimport refresh_date, response_head
-from tensorwire._incoming cimport Incoming
+from tensorwire._incoming cimport Incoming, readable
 from tensorwire._memory cimport Chunk, budgeted
 
 cdef enum State:
@@ -55,6 +55,8 @@ cdef class _Connection(Link):
     cdef Py_ssize_t received        # bytes of the body so far
     cdef bint keep_alive, advancing, reading_paused, writing_paused
     cdef bint ended                 # the peer sends no more; it may still wait for answers
+    cdef bint draining
+    cdef Py_ssize_t owed            # requests that were read whole before drain() and have not been taken up yet
     cdef bint active                # bytes moved since the last expire()
     cdef double quiet_since
     cdef double head_since          # when expire() first saw the head at hand incomplete; 0: no such head
@@ -154,6 +156,7 @@ cdef class _Connection(Link):
         self.keep_alive = parsed.keep_alive
         if not self.claimed:
             return self.hand_over()
+        self.owed = max(self.owed - 1, 0)
         cdef Exchange exchange = self.new_exchange()
         exchange.body_nbytes = parsed.body_nbytes
         self.small = parsed.body_nbytes <= incoming.size
@@ -262,19 +265,30 @@ cdef class _Connection(Link):
     cdef int answer(self, int status, Frame frame) except -1:
         cdef Exchange exchange = self.exchange
         self.exchange = None
-        if self.ended and not self.incoming.filled:
+        if (self.ended and not self.incoming.filled) or (self.draining and not self.owed):
             self.keep_alive = False
         self.send(status, frame)
         self.handler.replied(exchange, status, frame.nbytes)
         if self.state == CLOSED:
             return 0
         if not self.keep_alive:
-            self.state, self.incoming.filled = LINGER, 0
-            self.transport.close()  # after what is still to be written
-            return 0
+            return self.finish(self.incoming.filled > 0 or self.reading_paused or
+                               (self.draining and readable(self.transport)))
         self.state = HEAD
         self.resume_reading()
         return self.advance()
+
+    cdef int finish(self, bint more_comes) except -1:
+        """End the connection after what is still to be written. What ``more_comes`` is discarded before: closing over it
+        would reset the connection, and the peer might never see the answer."""
+        self.state, self.incoming.filled, self.active = LINGER, 0, True
+        if self.ended or not more_comes:
+            self.transport.close()
+            return 0
+        self.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        return 0
 
     cdef int pause_reading(self) except -1:
         if not self.reading_paused and not self.ended:
@@ -299,8 +313,7 @@ cdef class _Connection(Link):
         return 0
 
     cdef int refuse(self, int status, str reason) except -1:
-        """Answer before the request was read, then discard what still comes: closing now would reset the
-        connection, and the peer might never see the answer."""
+        """Answer before the request was read, then discard what still comes of it."""
         cdef Exchange exchange = self.exchange if self.exchange is not None else self.new_exchange()
         frame = self.handler.refuse(exchange, status, reason)
         self.keep_alive = False
@@ -309,14 +322,7 @@ cdef class _Connection(Link):
         self.exchange = None
         self.state, self.incoming.filled, self.active = LINGER, 0, True
         self.handler.replied(exchange, status, frame.nbytes)
-        if self.transport is None:
-            return 0
-        self.resume_reading()
-        if self.ended:
-            self.transport.close()
-        elif self.transport.can_write_eof():
-            self.transport.write_eof()
-        return 0
+        return 0 if self.transport is None else self.finish(True)
 
     def expire(self, double now):
         """Call every second with loop.time(): closes the connection when one of the handler's timeouts has passed."""
@@ -357,9 +363,12 @@ cdef class _Connection(Link):
             self.transport.abort()
 
     def drain(self):
-        """Begin to close: at once when idle (returns True), after the answer in flight otherwise (False)."""
-        if self.busy:
-            self.keep_alive = False
+        """Begin to close: at once when idle (returns True), else after the answers to all requests read so far (False).
+        """
+        if not self.draining:
+            self.draining = True
+            self.owed = self.incoming.whole_requests(self.exchange.body_nbytes if self.state == WAITING else 0)
+        if self.busy or (self.owed and self.held_up()):
             return False
         if self.transport is not None and self.state != LINGER:
             self.transport.close()

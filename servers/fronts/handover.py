@@ -163,6 +163,7 @@ class PageProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ending or self.transport.is_closing():
+            self.transport.discard(len(data))
             return
         # uvicorn's idle timer runs between an answer and the next request's first byte, and only then.
         if self.timeout_keep_alive_task is not None:
@@ -218,7 +219,14 @@ class PageProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         # A client may close its sending side and still wait for answers. TLS knows no such thing.
-        return self._end() and self.scheme == "http"
+        return not self.transport.is_closing() and self._end() and self.scheme == "http"
+
+    def shutdown(self) -> None:
+        cycles = self._unanswered()
+        if len(cycles) == 1 and cycles[0].more_body:
+            cycles[0].keep_alive = False  # its body is under way
+        elif not self._end():
+            self.transport.close()
 
     def _end(self) -> bool:
         """Read no further, and close after the answers to requests that have come whole; False if there are none."""

@@ -7,12 +7,15 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tensorwire._incoming import readable
 from tensorwire._pace import Pace
 from tensorwire.servers.fronts.limits import Limits
 
 __all__ = ["Outgoing", "in_pieces"]
 
 _PIECE = 256 << 10  # bytes of an answer that are handed over, and so copied and encrypted, at a time
+_LINGER = 5.0  # seconds in which what a client still sends is discarded
+_MOST_DISCARDED = 1 << 20  # bytes
 
 
 class Outgoing:
@@ -30,6 +33,8 @@ class Outgoing:
         self._taken: int | None = None
         self._taken_before = 0
         self._quiet_since = 0.0
+        self._lingering = False
+        self._discarded = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -37,6 +42,29 @@ class Outgoing:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._written += len(data)
         self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._lingering or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close when all is taken, and what the client has sent beyond is discarded: closing over it would reset the
+        connection, and the client might never see the answers.
+        """
+        if self.is_closing():
+            return
+        if not (self._transport.can_write_eof() and readable(self._transport)):
+            self._transport.close()
+            return
+        self._lingering = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER, self._transport.close)
+
+    def discard(self, nbytes: int) -> None:
+        """So many bytes have come that nobody reads."""
+        self._discarded += nbytes
+        if self._lingering and self._discarded > _MOST_DISCARDED:
+            self._transport.close()
 
     def stalled(self, now: float) -> bool:
         """A look at loop.time() ``now``: True when nothing, or too little, is taken of what was written."""

@@ -335,30 +335,3 @@ def test_idle_connections_are_closed(play: Callable[[Scenario], Echo]) -> None:
         assert await peer.ended()
 
     play(scenario)
-
-
-def test_draining(play: Callable[[Scenario], Echo]) -> None:
-    async def scenario(peer: Peer) -> None:
-        peer.handler.hold = True
-        await peer.send(post())
-        await peer.until(lambda: peer.handler.waiting)
-        (connection,) = peer.handler.open
-        assert connection.busy
-        assert connection.drain() is False
-        peer.handler.answer(peer.handler.waiting.pop())
-        _, fields, _ = await peer.answer()
-        assert fields[b"connection"] == b"close"
-        assert await peer.ended()
-
-    play(scenario)
-
-
-def test_draining_an_idle_connection_closes_it(play: Callable[[Scenario], Echo]) -> None:
-    async def scenario(peer: Peer) -> None:
-        await peer.send(post())
-        await peer.answer()
-        (connection,) = peer.handler.open
-        assert connection.drain() is True
-        assert await peer.ended()
-
-    play(scenario)

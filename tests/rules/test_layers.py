@@ -178,6 +178,7 @@ ALLOWED: dict[str, set[str]] = {
         "",
         "_budget",
         "_copies",
+        "_incoming",
         "_memory",
         "_net",
         "_pace",
