@@ -7,14 +7,15 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from tensorwire.errors import TensorwireError
 from tensorwire.servers.activation import activated_sockets
 
-__all__ = ["BACKLOG", "Address", "ListenError", "Listener", "listen", "listen_shared", "parse_address"]
+__all__ = ["BACKLOG", "Address", "ListenError", "Listener", "listen", "parse_address", "reserve"]
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -43,11 +44,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that is bound and listening; ``inode`` identifies the file of a UNIX socket (0: not ours to remove)."""
+    """A socket that is bound, and listens unless ``reserved``; ``inode`` identifies the file of a UNIX socket (0: not
+    ours to remove).
+    """
 
     sock: socket.socket
     address: Address
     inode: int = 0
+    reserved: bool = False
 
     @property
     def unix(self) -> bool:
@@ -59,6 +63,20 @@ class Listener:
             return f"unix://{quote(self.address.path)}"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address.host, self.address.host)
         return f"{scheme}://{Address(host, self.address.port)}"
+
+    def share(self) -> Listener:
+        """That of one of several processes: at a reserved port a socket of its own, else this one. Raises ListenError.
+
+        The socket of its own does not listen yet. Once it does, the system gives it a share of the port's connections,
+        and none once its process has ended, however that was.
+        """
+        if not self.reserved:
+            return replace(self, inode=0)
+        host = self.sock.getsockname()[0]
+        try:
+            return Listener(_bind_tcp(self.sock.family, host, self.address.port), self.address, reserved=True)
+        except OSError as error:
+            raise _refused(self.address, _reason(self.address, error)) from None
 
     def unlink(self) -> None:
         """Remove the file of a UNIX socket, unless another server has put its own there."""
@@ -95,25 +113,25 @@ def listen(address: Address, *, socket_mode: int | None = None) -> list[Listener
     ``socket_mode``: permissions of a UNIX socket's file (None: as the umask says). Raises ListenError, and
     ActivationError for systemd's sockets.
     """
-    return listen_shared(address, 1, socket_mode=socket_mode)[0]
-
-
-def listen_shared(address: Address, workers: int, *, socket_mode: int | None = None) -> list[list[Listener]]:
-    """Listen for several processes: of each TCP port every worker gets a socket of its own, among which the system
-    spreads the connections (SO_REUSEPORT); the others are one socket for all. Raises as ``listen``.
-    """
     if address.systemd:
-        return [[_activated(sock) for sock in activated_sockets()]] * workers
+        return [_activated(sock) for sock in activated_sockets()]
     if address.path:
-        return [[_listen_unix(address, socket_mode)]] * workers
-    # The first of several must not share its port with a server that is there already.
-    first = _listen_tcp(address, False)
-    if workers == 1:
-        return [first]
-    address = Address(address.host, first[0].address.port)
-    for listener in first:
+        return [_listen_unix(address, socket_mode)]
+    return _at_each_host(address, _listen_tcp)
+
+
+def reserve(address: Address, *, socket_mode: int | None = None) -> list[Listener]:
+    """What several processes ``share``: TCP ports are taken, so that nobody else gets them, but nothing listens on them
+    yet; the others are as ``listen`` makes them. Raises as ``listen``.
+    """
+    if address.systemd or address.path:
+        return listen(address, socket_mode=socket_mode)
+    # A server that is there already might be willing to share its port.
+    found = _at_each_host(address, _listen_tcp)
+    address = Address(address.host, found[0].address.port)
+    for listener in found:
         listener.sock.close()
-    return [_listen_tcp(address, True) for _ in range(workers)]
+    return [replace(listener, reserved=True) for listener in _at_each_host(address, _reserve_tcp)]
 
 
 def _activated(sock: socket.socket) -> Listener:
@@ -123,7 +141,7 @@ def _activated(sock: socket.socket) -> Listener:
     return Listener(sock, Address(name[0], name[1]))
 
 
-def _listen_tcp(address: Address, shared: bool) -> list[Listener]:
+def _at_each_host(address: Address, take: Callable[[int, str, int], socket.socket]) -> list[Listener]:
     kind = socket.SOCK_STREAM
     try:
         found = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
@@ -134,7 +152,7 @@ def _listen_tcp(address: Address, shared: bool) -> list[Listener]:
     port = address.port
     for family, host in dict.fromkeys((info[0], str(info[4][0])) for info in found):
         try:
-            sock = _bind_tcp(family, host, port, shared)
+            sock = take(family, host, port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE or failure is None:
                 failure = error
@@ -149,9 +167,39 @@ def _listen_tcp(address: Address, shared: bool) -> list[Listener]:
     return listeners
 
 
-def _bind_tcp(family: int, host: str, port: int, shared: bool) -> socket.socket:
-    both = host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both, reuse_port=shared)
+def _listen_tcp(family: int, host: str, port: int) -> socket.socket:
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=_both(host))
+
+
+def _reserve_tcp(family: int, host: str, port: int) -> socket.socket:
+    try:
+        return _bind_tcp(family, host, port, over_old=False)
+    except OSError:
+        # Connections of a server that was here before are still being forgotten.
+        return _bind_tcp(family, host, port)
+
+
+def _bind_tcp(family: int, host: str, port: int, *, over_old: bool = True) -> socket.socket:
+    """Bound to a port that others of this user may be bound to as well, if they say so, too (SO_REUSEPORT).
+
+    ``over_old``: connections of before are no obstacle. Nor are others then, for whom that is so and who do not listen.
+    """
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, over_old)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not _both(host))
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _both(host: str) -> bool:
+    """All of IPv6 stands for all of IPv4, too."""
+    return host == "::" and socket.has_dualstack_ipv6()
 
 
 def _listen_unix(address: Address, mode: int | None) -> Listener:

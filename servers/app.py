@@ -7,12 +7,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensorwire.servers.address import Listener, listen_shared, parse_address
+from tensorwire.servers.address import Listener, parse_address, reserve
 from tensorwire.servers.engines.python_model import as_model
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.model import Model, ModelError
@@ -186,15 +185,15 @@ def _serve_workers(
     if tls is not None:
         tls.context()  # a mistake in it is better told once than by every worker
     addresses = [parse_address(text) for text in ([listen] if isinstance(listen, str) else listen)]
-    groups: list[list[Listener]] = [[] for _ in range(workers)]
     opened: list[Listener] = []
     siblings = Siblings(workers)
 
     def work(number: int, first: bool, parent: socket.socket, ready: Callable[[], None]) -> bool:
         """The life of one worker, in its own process."""
-        mine, siblings.number = groups[number], number
+        siblings.number = number
+        places = [listener.share() for listener in opened]
         for listener in opened:
-            if listener not in mine:
+            if listener.reserved:
                 listener.sock.close()
 
         def started(app: App) -> None:
@@ -203,8 +202,9 @@ def _serve_workers(
             ready()
 
         async def main() -> bool:
-            places = [replace(listener, inode=0) for listener in mine]
-            return await make_app(model, listen=places, siblings=siblings, **options).run(started, parent=parent)
+            app = make_app(model, listen=places, siblings=siblings, **options)
+            # While others accept, one whose models are still being loaded would only take connections from them.
+            return await app.run(started, parent=parent, loaded_first=not first)
 
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             finished = runner.run(main())
@@ -220,9 +220,7 @@ def _serve_workers(
 
     try:
         for address in addresses:
-            for group, listeners in zip(groups, listen_shared(address, workers, socket_mode=mode), strict=True):
-                group += listeners
-                opened += listeners
+            opened += reserve(address, socket_mode=mode)
         return Supervisor(work, workers, options.get("drain_timeout", 30.0), (signal.SIGHUP,), close).run()
     finally:
         close()

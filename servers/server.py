@@ -26,6 +26,7 @@ from tensorwire.servers.fronts.handover import HandOver
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.no_admin import no_admin_routes
 from tensorwire.servers.fronts.pages import make_pages
+from tensorwire.servers.fronts.unix_connection import UnixConnection
 from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
 from tensorwire.servers.service import Service
 from tensorwire.servers.siblings import Siblings
@@ -34,7 +35,6 @@ from tensorwire.servers.tls import TlsError, TlsFiles
 __all__ = ["App"]
 
 _log = logging.getLogger("tensorwire.server")
-_UNIX_SNDBUF = 512 << 10  # bytes; with the kernel's 208 KiB the two sides wait for each other often: bench/NOTES.md
 _ADMIN_MODE = 0o600
 _SWEEP = 1.0  # seconds between two looks at every connection's timeouts
 _POOLED = 4  # this part of memory_limit, at most, is kept warm for the next bodies
@@ -124,8 +124,10 @@ class App:
         """Connections whose TLS is still being agreed on."""
         return len(self._handler.agreeing)
 
-    async def start(self) -> None:
-        """Listen on every address; raises ListenError, with nothing left listening and the service closed."""
+    async def start(self, *, listening: bool = True) -> None:
+        """Listen on every address, or be only bound to it until ``accept``; raises ListenError, with nothing left
+        listening and the service closed.
+        """
         self._loop = loop = asyncio.get_running_loop()
         self.budget.wake = partial(loop.call_soon_threadsafe, self.budget.admit)
         try:
@@ -134,10 +136,8 @@ class App:
                 self._listeners += opened
             for address in self._admin_places:
                 self._admin_listeners += listen(address, socket_mode=_ADMIN_MODE)
-            for listener in self._listeners:
-                self._servers.append(await self._open(listener, self._handler))
-            for listener in self._admin_listeners:
-                self._servers.append(await self._open(listener, self._admin_handler))
+            if listening:
+                await self.accept()
         except OSError:
             self._close_listeners()
             self.service.close()
@@ -151,16 +151,24 @@ class App:
             self._siblings.join()
         self._sweep()
 
+    async def accept(self) -> None:
+        """Take connections."""
+        for listener in self._listeners:
+            self._servers.append(await self._open(listener, self._handler))
+        for listener in self._admin_listeners:
+            self._servers.append(await self._open(listener, self._admin_handler))
+
     async def _open(self, listener: Listener, handler: WireHandler) -> asyncio.AbstractServer | TlsAcceptor[Connection]:
         """Accept connections. The server gets a duplicate of the socket, so that it can be closed and the port not."""
         loop, sock = self._loop, listener.sock.dup()
         if self._tls is not None and not listener.unix:
+            sock.listen(BACKLOG)
             return TlsAcceptor(sock, self._current_context, handler.accepted, handler.agreed, self._head_timeout)
         # The loop listens once more, with a backlog of 100 unless told.
         if listener.unix:
             # Since 3.13 the loop would remove the socket's file when it closes; `Listener` knows whose the file is.
             keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            return await loop.create_unix_server(partial(_UnixConnection, handler), sock=sock, backlog=BACKLOG, **keep)
+            return await loop.create_unix_server(partial(UnixConnection, handler), sock=sock, backlog=BACKLOG, **keep)
         return await loop.create_server(partial(Connection, handler), sock=sock, backlog=BACKLOG)
 
     def _current_context(self) -> ssl.SSLContext:
@@ -250,7 +258,7 @@ class App:
     async def _take_in(self) -> None:
         """Have the loop accept and read what has come: closing would reset it, and requests in it are not lost."""
         waiting = select.poll()
-        for listener in self._listeners:
+        for listener in self._listeners if self._servers else ():
             waiting.register(listener.sock, select.POLLIN)
         for _ in range(BACKLOG):
             if not waiting.poll(0):
@@ -260,12 +268,19 @@ class App:
         for _ in range(3):
             await asyncio.sleep(0)
 
-    async def run(self, on_ready: Callable[[App], None] | None = None, *, parent: socket.socket | None = None) -> bool:
+    async def run(
+        self,
+        on_ready: Callable[[App], None] | None = None,
+        *,
+        parent: socket.socket | None = None,
+        loaded_first: bool = False,
+    ) -> bool:
         """Start, call ``on_ready``, serve until SIGTERM or SIGINT, stop; returns as ``stop`` does.
 
         A second signal ends the process at once; SIGHUP reads again what ``reload`` does. Signals are only
         listened to on the main thread. ``parent``: a socket whose end also means to stop; then SIGINT, which a terminal
-        sends to every process, is the parent's business.
+        sends to every process, is the parent's business. ``loaded_first``: do not listen before every model has been
+        loaded, if it can be.
         """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
@@ -294,8 +309,10 @@ class App:
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         try:
-            await self.start()
+            await self.start(listening=not loaded_first)
             try:
+                if loaded_first and await self._loaded(stop):
+                    await self.accept()
                 if on_ready is not None:
                     on_ready(self)
                 await stop.wait()
@@ -307,6 +324,15 @@ class App:
                 loop.remove_signal_handler(number)
             if parent is not None:
                 loop.remove_reader(parent)
+
+    async def _loaded(self, stop: asyncio.Event) -> bool:
+        """Return when every model has been loaded, or could not be; False when it is time to stop before that."""
+        if self.service.repository is not None:
+            steps = [asyncio.ensure_future(step) for step in (self.service.repository.settled(), stop.wait())]
+            await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+            for step in steps:
+                step.cancel()
+        return not stop.is_set()
 
     def _on_hangup(self) -> None:
         self._reloading = asyncio.ensure_future(self.reload())  # kept: a loop refers to its tasks weakly
@@ -357,22 +383,3 @@ def _admin_places(listen: str | Sequence[str], token: str) -> list[Address]:
                 f"administration on {place} needs a token: only the file of a UNIX socket says who may do it"
             )
     return places
-
-
-class _UnixConnection(Connection):
-    """One over a UNIX socket, whose own send queue is too short for large answers."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNIX_SNDBUF)
-        self._sock = sock
-        super().connection_made(transport)
-
-    def eof_received(self) -> bool | None:
-        # There are no resets. But who has closed can be told from who has only closed the sending side.
-        ends = select.poll()
-        ends.register(self._sock, 0)  # POLLHUP comes unasked
-        if ends.poll(0):
-            self.abort()
-        return super().eof_received()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tensorwire.servers.address import Address, Listener, ListenError, listen, parse_address
+from tensorwire.servers.address import Address, Listener, ListenError, listen, parse_address, reserve
 
 
 def close(listeners: list[Listener]) -> None:
@@ -132,3 +132,40 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
 def test_unix_path_without_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="No such file or directory"):
         listen(Address(path=str(tmp_path / "no" / "s")))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_a_reserved_port_is_shared_by_those_who_listen(host: str) -> None:
+    try:
+        (reserved,) = reserve(Address(host, 0))
+    except ListenError:
+        pytest.skip("no IPv6 here")
+    place = reserved.sock.getsockname()[:2]
+    with reserved.sock:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place, 10)
+        with socket.socket(reserved.sock.family) as other, pytest.raises(OSError, match="in use"):
+            other.bind(place)
+        shares = [reserved.share() for _ in range(2)]
+        shares[0].sock.listen(8)
+        with pytest.raises(ListenError, match="in use"):
+            reserve(Address(host, place[1]))
+        for _ in range(20):  # none goes to the one that does not listen
+            socket.create_connection(place, 10).close()
+            shares[0].sock.accept()[0].close()
+        shares[1].sock.listen(8)
+        shares[0].sock.close()
+        socket.create_connection(place, 10).close()
+        shares[1].sock.accept()[0].close()
+        close(shares)
+
+
+def test_connections_of_before_do_not_keep_a_port_from_being_reserved() -> None:
+    (before,) = listen(Address("127.0.0.1", 0))
+    with socket.create_connection(before.sock.getsockname(), 10) as client:
+        accepted = before.sock.accept()[0]
+        before.sock.close()
+        accepted.close()  # first: its end is the one that waits
+        assert client.recv(1) == b""
+    reserved = reserve(before.address)
+    close([reserved[0].share(), *reserved])

@@ -76,6 +76,12 @@ def alive(number: int) -> bool:
     return True
 
 
+def kill(number: int) -> None:
+    """Once it is gone the system gives its connections to others."""
+    os.kill(number, signal.SIGKILL)
+    wait_until(lambda: not alive(number))
+
+
 def slow_request(raw: Raw, folder: Path) -> None:
     raw.send(post(SLOW))
     wait_until((folder / "entered").exists)
@@ -112,9 +118,9 @@ def test_a_killed_worker_is_replaced_and_the_port_stays_open(start: Start, tmp_p
         assert answer.status == 200
         victim = int(tw.decode(answer.body, tw.Response).outputs["pid"][0])
         (survivor,) = before - {victim}
-        os.kill(victim, signal.SIGKILL)
+        kill(victim)
         assert raw.at_end()
-    # No connection is refused or lost while it is replaced: those for the dead worker wait for its successor.
+    # No connection is refused or lost while it is replaced.
     wait_until(lambda: not refuses(url) and pid(url) not in before)
     after = two_pids(url)
     assert survivor in after
@@ -138,7 +144,7 @@ def test_a_killed_worker_loses_its_own_requests_alone(start: Start, tmp_path: Pa
         for raw in (*held[victim], *held[survivor]):
             raw.send(post(SLOW))
         wait_until(lambda: all((tmp_path / f"in-{number}").exists() for number in held))
-        os.kill(victim, signal.SIGKILL)
+        kill(victim)
         assert not refuses(url)
         assert all(raw.at_end() for raw in held[victim])
         (tmp_path / "open").touch()
@@ -211,7 +217,7 @@ def test_worker_that_dies_young_is_replaced_later_and_later(start: Start, tmp_pa
     process = start("-c", PID, "127.0.0.1:0")
     url = first_line(process)
     for _ in range(3):
-        os.kill(max(two_pids(url)), signal.SIGKILL)
+        kill(max(two_pids(url)))
     time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=PATIENCE)
