@@ -27,6 +27,7 @@ from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.no_admin import no_admin_routes
 from tensorwire.servers.fronts.pages import make_pages
 from tensorwire.servers.fronts.unix_connection import UnixConnection
+from tensorwire.servers.log_writer import flush_logs
 from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
 from tensorwire.servers.service import Service
 from tensorwire.servers.siblings import Siblings
@@ -288,6 +289,7 @@ class App:
         def on_signal(number: signal.Signals) -> None:
             if stop.is_set():
                 sys.stdout.flush()
+                flush_logs()
                 # Not sys.exit: the loop would go on until the requests in flight are finished.
                 os._exit(128 + number)
             _log.info("%s: finishing %d requests in flight", number.name, self.service.in_flight)

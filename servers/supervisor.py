@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tensorwire.errors import TensorwireError
+from tensorwire.servers.log_writer import flush_logs
 from tensorwire.servers.restarts import Backoff, how_ended
 
 __all__ = ["Supervisor", "SupervisorError", "Work"]
@@ -192,6 +193,7 @@ class Supervisor:
         except BaseException:
             traceback.print_exc()
         finally:
+            flush_logs()
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -11,6 +11,7 @@ import typer
 
 from tensorwire.errors import TensorwireError
 from tensorwire.servers.commands.values import UserError
+from tensorwire.servers.log_writer import flush_logs
 
 __all__ = ["run_program"]
 
@@ -44,5 +45,6 @@ def _leave_loads(code: int) -> None:
 
 
 def _fail(name: str, message: str) -> int:
+    flush_logs()
     print(f"{name}: " + " ".join(message.split()), file=sys.stderr)
     return 2

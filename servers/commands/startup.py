@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorwire.servers.commands.values import UserError, shown, spec_text
+from tensorwire.servers.log_writer import LogWriter
 
 if TYPE_CHECKING:
     from tensorwire.servers.app import App
@@ -59,7 +60,11 @@ def raise_descriptor_limit() -> None:
 
 def set_up_logging(level: int, access_log: bool) -> None:
     """Log to standard error from ``level`` on, with a line for each request when ``access_log`` is True."""
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        handler: logging.Handler = LogWriter(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # something that is no file stands for it
+        handler = logging.StreamHandler(sys.stderr)
+    logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes
     if not access_log:
         logging.getLogger("tensorwire.access").setLevel(logging.WARNING)
