@@ -21,6 +21,7 @@ from tensorwire._net import Connection
 from tensorwire.servers.acceptor import TlsAcceptor
 from tensorwire.servers.address import BACKLOG, Address, Listener, listen, parse_address
 from tensorwire.servers.fronts.admin import admin_routes
+from tensorwire.servers.fronts.backlog import Backlog
 from tensorwire.servers.fronts.graphpipe import WireHandler
 from tensorwire.servers.fronts.handover import HandOver
 from tensorwire.servers.fronts.limits import Limits
@@ -81,15 +82,18 @@ class App:
         self._pool_limit = limits.memory_limit // _POOLED
         self._drain_timeout = drain_timeout
         self.budget = Budget(limits.memory_limit, limits.max_waiting)
+        self.backlog = Backlog(limits.memory_limit)
         self._admin_places = _admin_places(admin_listen, admin_token)
         administered = bool(admin_token or self._admin_places)
         nothing = no_admin_routes(siblings.count if siblings is not None else 1)
         administration = admin_routes(service, admin_token or None) if administered else nothing
         self._siblings = siblings
-        app = partial(make_pages, service, self, limits, self.budget, siblings=siblings)
-        self._pages = HandOver(app(nothing if self._admin_places else administration), limits, self._check_quiet)
+        memory = self.budget, self.backlog
+        app = partial(make_pages, service, self, limits, *memory, siblings=siblings)
+        public = app(nothing if self._admin_places else administration)
+        self._pages = HandOver(public, limits, self.backlog, self._check_quiet)
         self._handler = WireHandler(
-            service, limits, self.budget, self._pages.hand_over, self._check_quiet, self._pages.__len__
+            service, limits, *memory, self._pages.hand_over, self._check_quiet, self._pages.__len__
         )
         self._admin_handler = self._handler.beside(self._pages.door(app(administration)))
         self._listeners: list[Listener] = []

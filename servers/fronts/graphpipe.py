@@ -13,7 +13,7 @@ from tensorwire._budget import Budget
 from tensorwire._net import Connection
 from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
-from tensorwire.servers.fronts.backlog import Backlog
+from tensorwire.servers.fronts.backlog import LARGE, Backlog
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.tls_connection import TlsConnection
@@ -35,15 +35,15 @@ __all__ = ["WireHandler"]
 _log = logging.getLogger("tensorwire.server")
 
 _RESERVED = 16  # connections of administration beyond the limit
-_LARGE = 64 << 10  # bytes of an answer that may not fit the system's own queue
 _MOST_REFUSALS = 128  # connections that may linger to read why they are turned away; more are dropped
 
 
 class WireHandler:
     """What the server's connections call (``_net.Handler``), on the event loop's thread; never blocks.
 
-    ``budget`` is what bodies take their memory from. ``hand_over`` takes connections whose request is not the wire's,
-    ``handed_over`` says how many of those are open, ``closed`` is called when a connection has ended.
+    ``budget`` is what bodies take their memory from, ``backlog`` what counts the answers. ``hand_over`` takes
+    connections whose request is not the wire's, ``handed_over`` says how many of those are open, ``closed`` is called
+    when a connection has ended.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class WireHandler:
         service: Service,
         limits: Limits,
         budget: Budget,
+        backlog: Backlog,
         hand_over: Callable[[asyncio.Transport, bytes], None],
         closed: Callable[[], None] = lambda: None,
         handed_over: Callable[[], int] = lambda: 0,
@@ -65,7 +66,8 @@ class WireHandler:
         self.connections: set[Connection] = set()
         self.agreeing: set[Connection] = set()
         self._turned_away: set[Connection] = set()
-        self.backlog = Backlog(limits.memory_limit, self.connections)
+        self.backlog = backlog
+        backlog.watch(self.connections)
         self.hand_over = hand_over
         self.claims = is_wire
         self._service = service
@@ -92,8 +94,7 @@ class WireHandler:
             target = read_target(exchange.path) if exchange.path != b"/" else None
             message = read_message(exchange.body)
             if self.backlog.nbytes > self.backlog.limit:
-                self.backlog.recount()
-                self.backlog.check()
+                self.backlog.admit()
             if type(message) is not Request:
                 answer_with(exchange, 200, encode(self._service.metadata(target or ANY)))
                 return
@@ -157,7 +158,7 @@ class WireHandler:
 
     def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
         """Count what waits to be read, and write a line of the access log."""
-        if nbytes > _LARGE:
+        if nbytes > LARGE:
             self.backlog.add(nbytes)
         if access.enabled():
             received = exchange.body_nbytes if exchange.body is not None else 0

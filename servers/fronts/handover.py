@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from tensorwire import __version__
+from tensorwire.servers.fronts.backlog import Backlog
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.outgoing import Outgoing, in_pieces
 
@@ -29,13 +30,17 @@ _MOST_AT_ONCE = 1000  # requests of a connection; the few bytes of one become so
 class HandOver:
     """Runs ``app`` on the connections given to it. uvicorn's own server is not used: only its HTTP protocol.
 
-    ``closed`` is called when one of these connections has ended.
+    Their answers count in ``backlog``. ``closed`` is called when one of these connections has ended.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, closed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: Limits, backlog: Backlog, closed: Callable[[], None] = lambda: None
+    ) -> None:
         self._config = _config(app, limits)
         self._state = ServerState()
         self._limits = limits
+        self._backlog = backlog
+        backlog.watch(cast("set[PageProtocol]", self._state.connections))
         self._closed = closed
         self._draining = False
 
@@ -54,7 +59,7 @@ class HandOver:
     def _begin(self, config: Config, transport: asyncio.Transport, data: bytes) -> None:
         protocol = PageProtocol(config, self._state, self._limits, self._closed)
         transport.set_protocol(protocol)
-        protocol.connection_made(cast(asyncio.Transport, Outgoing(transport, self._limits)))
+        protocol.connection_made(cast(asyncio.Transport, Outgoing(transport, self._limits, self._backlog)))
         protocol.data_received(data)
         if self._draining:
             protocol.shutdown()
@@ -106,13 +111,18 @@ class PageProtocol(HttpToolsProtocol):
         self._head_timeout = limits.head_timeout
         self._max_head = limits.max_head
         self._head_nbytes = 0  # of the fields of the head, or of the trailer, at hand
-        self._unread = 0  # bytes in which the parser has found neither a head's end, nor of a body
+        self._unparsed = 0  # bytes in which the parser has found neither a head's end, nor of a body
         self._got_on = False
         self._head_began = self.loop.time()
         self._closed = closed
         self._at_head = True
         self._ending = False  # nothing more of what comes is read
         self._cycles: deque[RequestResponseCycle] = deque()  # in order; the first without an answer is in flight
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the system does not take, since the client has not read what came before them."""
+        return self.transport.unread
 
     def on_message_begin(self) -> None:
         self._head_nbytes = 0
@@ -176,8 +186,8 @@ class PageProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
             return
         # A field that does not end is in the parser's memory, of which it tells nothing.
-        self._unread = 0 if self._got_on else self._unread + len(data)
-        if self._unread > self._max_head:
+        self._unparsed = 0 if self._got_on else self._unparsed + len(data)
+        if self._unparsed > self._max_head:
             self.send_400_response("Request head too long.")
 
     def _feed(self, data: bytes) -> None:

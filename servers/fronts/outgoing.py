@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tensorwire._incoming import readable
 from tensorwire._pace import Pace
+from tensorwire.servers.fronts.backlog import LARGE, Backlog
 from tensorwire.servers.fronts.limits import Limits
 
 __all__ = ["Outgoing", "in_pieces"]
@@ -19,14 +20,15 @@ _MOST_DISCARDED = 1 << 20  # bytes
 
 
 class Outgoing:
-    """A transport that counts what is written to it, and so knows how much the client has taken.
+    """A transport that counts what is written to it, in ``backlog``, too, and so knows how much the client has taken.
 
     Under TLS the loop tells of less than what waits: what is encrypted and in the hands of the transport below is
     missing. That transport takes no more after the first write that does not fit, so the difference is a piece.
     """
 
-    def __init__(self, transport: asyncio.Transport, limits: Limits) -> None:
+    def __init__(self, transport: asyncio.Transport, limits: Limits, backlog: Backlog) -> None:
         self._transport = transport
+        self._backlog = backlog
         self._patience = limits.body_timeout
         self._pace = Pace(limits.body_timeout, limits.min_rate)
         self._written = transport.get_write_buffer_size()
@@ -39,9 +41,16 @@ class Outgoing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    @property
+    def unread(self) -> int:
+        """Bytes that the system does not take."""
+        return self._transport.get_write_buffer_size()
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._written += len(data)
         self._transport.write(data)
+        if len(data) > LARGE:
+            self._backlog.add(len(data))
 
     def is_closing(self) -> bool:
         return self._lingering or self._transport.is_closing()

@@ -17,13 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tensorwire._budget import Budget
 from tensorwire.servers.fronts import access
+from tensorwire.servers.fronts.backlog import Backlog
 from tensorwire.servers.fronts.health import Status, health_routes
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.models import about_json, model_routes
 from tensorwire.servers.fronts.render import JsonResponse
 from tensorwire.servers.fronts.stats import stats_routes
 from tensorwire.servers.fronts.upload import Upload
-from tensorwire.servers.fronts.wire import is_wire
+from tensorwire.servers.fronts.wire import PAGES, is_wire
 from tensorwire.servers.model import RequestError
 from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
@@ -31,17 +32,20 @@ from tensorwire.servers.siblings import Siblings
 
 __all__ = ["make_pages"]
 
+_ALWAYS = PAGES | {b"/v1/stats"}
+
 
 def make_pages(
     service: Service,
     status: Status,
     limits: Limits,
     budget: Budget,
+    backlog: Backlog,
     routes: Sequence[BaseRoute] = (),
     siblings: Siblings | None = None,
 ) -> ASGIApp:
-    """The app; ``budget`` is what bodies take their memory from, ``routes`` are those of further protocols,
-    ``siblings`` the workers of a server that has several.
+    """The app; ``budget`` is what bodies take their memory from, ``backlog`` what counts the answers, ``routes`` are
+    those of further protocols, ``siblings`` the workers of a server that has several.
     """
     app = Starlette(
         routes=[
@@ -53,7 +57,7 @@ def make_pages(
         ],
         exception_handlers={HTTPException: _http_error, Exception: _server_error},
     )
-    upload = Upload(service, limits, budget)
+    upload = Upload(service, limits, budget, backlog)
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         log = _Logged(scope, receive, send) if access.enabled() else None
@@ -62,6 +66,8 @@ def make_pages(
         try:
             if _is_upload(scope):
                 await upload(scope, receive, send)
+            elif refusal := _refusal(scope, backlog):
+                await refusal(scope, receive, send)
             else:
                 await app(scope, receive, send)
         except asyncio.CancelledError:
@@ -111,6 +117,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _server_error(request: Request, error: Exception) -> Response:
     return JsonResponse({"error": "internal error"}, 500)
+
+
+def _refusal(scope: Scope, backlog: Backlog) -> Response | None:
+    """The answer to who only reads, while too much is unread; watching and administration go on."""
+    if scope["method"] not in ("GET", "HEAD") or scope["raw_path"] in _ALWAYS:
+        return None
+    try:
+        backlog.admit()
+    except RequestError as error:
+        return JsonResponse({"error": error.message}, error.code, headers={"Retry-After": "1"})
+    return None
 
 
 def _is_upload(scope: Scope) -> bool:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from tensorwire import Chunk, Frame, Request, encode
 from tensorwire._budget import Budget
 from tensorwire._copies import count_sent
+from tensorwire.servers.fronts.backlog import Backlog
 from tensorwire.servers.fronts.body import BodyReader
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.target import read_target
@@ -32,8 +33,9 @@ __all__ = ["Upload"]
 class Upload:
     """The ASGI endpoint: collects a body within the limits and answers as the fast path does."""
 
-    def __init__(self, service: Service, limits: Limits, budget: Budget) -> None:
+    def __init__(self, service: Service, limits: Limits, budget: Budget, backlog: Backlog) -> None:
         self._service = service
+        self._backlog = backlog
         self._body = BodyReader(limits, budget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,11 +49,33 @@ class Upload:
         if body is None:
             return
         gone = asyncio.ensure_future(_disconnect(receive))
+
+        def abandoned() -> bool:
+            """For any thread; what has not been run yet would make one more answer."""
+            if not gone.done():
+                self._backlog.check()
+                return False
+            return True
+
         try:
-            status, frame = await self._answer(scope, body, started, gone.done)
+            status, frame = await self._answer(scope, body, started, abandoned)
         finally:
             gone.cancel()
-        await _respond(send, status, frame)
+        # Counted until the connection has all of it: that is asked to wait for its client in between.
+        left = frame.nbytes
+        self._backlog.hold(left)
+
+        async def send_on(message: Message) -> None:
+            nonlocal left
+            await send(message)
+            sent = len(message.get("body", b""))
+            left -= sent
+            self._backlog.release(sent)
+
+        try:
+            await _respond(send_on, status, frame)
+        finally:
+            self._backlog.release(left)
 
     async def _answer(
         self, scope: Scope, body: Chunk, started: float, abandoned: Callable[[], bool]
@@ -60,6 +84,7 @@ class Upload:
         try:
             target = read_target(scope["raw_path"] + b"?" + scope["query_string"])
             message = read_message(body)
+            self._backlog.admit()
             if not isinstance(message, Request):
                 return 200, encode(self._service.metadata(target or ANY))
             scope["tensorwire.model"] = message.model if target is None else target.model or message.model

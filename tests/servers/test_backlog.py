@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rawhttp import Raw, post
+from certificates import Authority, client_context
+from rawhttp import Raw, chunked, head, post
 from waiting import PATIENCE, wait_until
 
 import tensorwire as tw
@@ -23,17 +26,27 @@ def large(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"y": np.ones(ANSWER // 4, np.float32)}
 
 
+def handed_over(body: bytes) -> bytes:
+    """Behind a page, whose answer is to be read first."""
+    return head("GET", "/healthz") + post(body)
+
+
+@pytest.mark.parametrize("send", [post, chunked, handed_over])
 @pytest.mark.parametrize("burst", [True, False])
-def test_requests_are_refused_while_too_many_answers_wait(tmp_path: Path, burst: bool) -> None:
+def test_requests_are_refused_while_too_many_answers_wait(
+    tmp_path: Path, burst: bool, send: Callable[[bytes], bytes]
+) -> None:
     """``burst``: all requests are there before the first has its answer."""
     with (
         BackgroundServer(large, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server,
         contextlib.ExitStack() as opened,
     ):
-        service, backlog = server.app.service, server.app._handler.backlog
+        service, backlog = server.app.service, server.app.backlog
         slow = [opened.enter_context(Raw(server.url)) for _ in range(20)]
         for raw in slow:
-            raw.send(post(BODY))
+            raw.send(send(BODY))
+            if send is handed_over:
+                assert raw.answer().status == 200
             if not burst:
                 assert raw.readable(PATIENCE)
         wait_until(lambda: not service.in_flight and backlog.nbytes > LIMIT)
@@ -44,6 +57,8 @@ def test_requests_are_refused_while_too_many_answers_wait(tmp_path: Path, burst:
             assert answer.status == 503 and answer.fields["retry-after"] == "1"
             (error,) = tw.decode(answer.body, tw.Response).errors
             assert "bytes of answers wait for clients to read them" in error.message
+            assert refused.get("/").status == 503
+            assert refused.get("/healthz").status == refused.get("/v1/stats").status == 200
         statuses = [raw.answer().status for raw in slow]
         assert set(statuses) == {200, 503}
         assert LIMIT // ANSWER <= statuses.count(200) <= LIMIT // ANSWER + 4  # what sockets hold is not counted
@@ -54,7 +69,7 @@ def test_requests_are_refused_while_too_many_answers_wait(tmp_path: Path, burst:
 
 def test_who_leaves_is_counted_no_longer(tmp_path: Path) -> None:
     with BackgroundServer(large, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server:
-        backlog = server.app._handler.backlog
+        backlog = server.app.backlog
         with contextlib.ExitStack() as opened:
             for _ in range(8):
                 opened.enter_context(Raw(server.url)).send(post(BODY))
@@ -67,3 +82,32 @@ def test_who_leaves_is_counted_no_longer(tmp_path: Path) -> None:
 def test_large_answers_that_are_read_are_not_counted(tmp_path: Path) -> None:
     with BackgroundServer(large, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server, Raw(server.url) as raw:
         assert [raw.post(BODY).status for _ in range(20)] == [200] * 20
+
+
+def many(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {f"y{i}": np.ones(ANSWER // 4, np.float32) for i in range(4)}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_a_connection_has_yet_to_take_counts(authority: Authority, tls: bool) -> None:
+    """Of several tensors, and of one over TLS, only a part is given to a connection that does not take it."""
+    cert, key = authority.issue("backlog")
+    options: dict[str, Any] = {"tls_cert": cert, "tls_key": key} if tls else {}
+    with (
+        BackgroundServer(many, memory_limit=4 * LIMIT, **options) as server,
+        contextlib.ExitStack() as opened,
+    ):
+        slow = []
+        for _ in range(8):
+            raw = opened.enter_context(Raw(server.url, client_context(authority) if tls else None))
+            raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+            raw.send(chunked(BODY))
+            slow.append(raw)
+            wait_until(lambda: not server.app.service.in_flight)
+        backlog = server.app.backlog
+        wait_until(lambda: backlog.nbytes > backlog.limit)
+        held = backlog._held
+        assert held >= 3 * ANSWER
+        assert {raw.sock.recv(12) for raw in slow} == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+        opened.close()
+        wait_until(lambda: backlog.nbytes <= backlog.limit and not backlog._held)

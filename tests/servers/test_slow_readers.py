@@ -20,6 +20,7 @@ from waiting import on_loop, wait_until
 import tensorwire as tw
 from tensorwire.servers.background import BackgroundServer
 from tensorwire.servers.engines.echo import EchoModel
+from tensorwire.servers.fronts.backlog import Backlog
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.outgoing import Outgoing, in_pieces
 
@@ -169,7 +170,7 @@ class FakeTransport:
 
 def test_what_is_taken_counts_although_more_is_written_meanwhile() -> None:
     transport = FakeTransport()
-    outgoing = Outgoing(cast(asyncio.Transport, transport), Limits(body_timeout=10, min_rate=1000))
+    outgoing = Outgoing(cast(asyncio.Transport, transport), Limits(body_timeout=10, min_rate=1000), Backlog(1 << 30))
     transport.left = 5000
     outgoing.write(bytes(5000))
     for now in range(1, 100):  # as much is written as was taken
