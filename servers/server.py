@@ -91,7 +91,7 @@ class App:
         memory = self.budget, self.backlog
         app = partial(make_pages, service, self, limits, *memory, siblings=siblings)
         public = app(nothing if self._admin_places else administration)
-        self._pages = HandOver(public, limits, self.backlog, self._check_quiet)
+        self._pages = HandOver(public, limits, *memory, self._check_quiet)
         self._handler = WireHandler(
             service, limits, *memory, self._pages.hand_over, self._check_quiet, self._pages.__len__
         )

@@ -13,7 +13,7 @@ cimport cython
 
 @cython.final
 cdef class Budget:
-    """Budget(limit, max_waiting=256)\n--\n\nAt most ``limit`` bytes in use, and a line of at most ``max_waiting`` who wait for some.
+    """Budget(limit, max_waiting=256)\n--\n\nAt most ``limit`` bytes in use, but for what is added, and a line of at most ``max_waiting`` who wait for some.
 
     ``used`` and ``waiting`` are what they are now. ``wake`` is called, on any thread, when bytes come back while
     somebody waits: it must see to it that ``admit`` runs on the event loop. Raises ValueError for a limit under 1.
@@ -46,6 +46,12 @@ cdef class Budget:
         if nbytes < 0:
             raise ValueError(f"cannot take {nbytes} bytes")
         return self.charge(nbytes)
+
+    def add(self, Py_ssize_t nbytes):
+        """Use ``nbytes`` more, whether they are there or not: they are in memory already."""
+        if nbytes < 0:
+            raise ValueError(f"cannot add {nbytes} bytes")
+        self.used += nbytes
 
     def give(self, Py_ssize_t nbytes):
         """Give back what was taken. Raises ValueError for more than is in use."""

@@ -10,6 +10,7 @@ from tensorwire import Chunk
 from tensorwire._budget import Budget
 from tensorwire._memory import budgeted
 from tensorwire._pace import Pace
+from tensorwire.servers.fronts.arrived import Arrived
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.wire import busy, over_limit
 from tensorwire.servers.model import RequestError
@@ -30,7 +31,7 @@ class BodyReader:
         announced = _announced(scope)
         self._check_size(announced)
         if announced:
-            return await self._announced(announced, receive)
+            return await self._announced(announced, Arrived.of(scope), receive)
         pieces: list[bytes] = []
         taken = 0
         pace = Pace(self._timeout, self._limits.min_rate)
@@ -56,8 +57,8 @@ class BodyReader:
         chunk.copied = taken
         return chunk
 
-    async def _announced(self, nbytes: int, receive: Receive) -> Chunk | None:
-        chunk = await self._room(nbytes)
+    async def _announced(self, nbytes: int, arrived: Arrived | None, receive: Receive) -> Chunk | None:
+        chunk = await self._room(nbytes, arrived)
         view = memoryview(chunk)
         at = 0
         pace = Pace(self._timeout, self._limits.min_rate)
@@ -86,20 +87,32 @@ class BodyReader:
         except TimeoutError:
             raise RequestError(408, f"no more of the body within {self._timeout:g} s") from None
 
-    async def _room(self, nbytes: int) -> Chunk:
+    def _reserve(self, nbytes: int, arrived: Arrived | None) -> Chunk | None:
+        """A Chunk if the budget has room for it; what has come of the body is in memory, and counted, already."""
+        if arrived is None:
+            return budgeted(nbytes, self._budget)
+        here = arrived.nbytes
+        arrived.cover()
+        chunk = budgeted(nbytes, self._budget)
+        if chunk is None:
+            arrived.uncover(here)
+        return chunk
+
+    async def _room(self, nbytes: int, arrived: Arrived | None) -> Chunk:
         """A Chunk as soon as the budget has room for it."""
         budget = self._budget
         if not budget.waiting:
-            chunk = budgeted(nbytes, budget)
+            chunk = self._reserve(nbytes, arrived)
             if chunk is not None:
                 return chunk
         room: asyncio.Future[Chunk | None] = asyncio.get_running_loop().create_future()
 
         def admitted() -> None:
             if not room.done():
-                room.set_result(budgeted(nbytes, budget))
+                room.set_result(self._reserve(nbytes, arrived))
 
-        if not budget.wait(nbytes, admitted):
+        # No more of it comes until it is asked for.
+        if not budget.wait(max(nbytes - (arrived.nbytes if arrived is not None else 0), 0), admitted):
             raise busy(budget)
         try:
             async with asyncio.timeout(self._timeout):

@@ -12,33 +12,43 @@ from functools import partial
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tensorwire import __version__
+from tensorwire._budget import Budget
+from tensorwire.servers.fronts.arrived import Arrived, counted
 from tensorwire.servers.fronts.backlog import Backlog
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.outgoing import Outgoing, in_pieces
 
 __all__ = ["HandOver"]
 
+_OF_BODIES = (b"content-length", b"transfer-encoding")
 _MOST_AT_ONCE = 1000  # requests of a connection; the few bytes of one become some kilobytes
 
 
 class HandOver:
     """Runs ``app`` on the connections given to it. uvicorn's own server is not used: only its HTTP protocol.
 
-    Their answers count in ``backlog``. ``closed`` is called when one of these connections has ended.
+    What has come of their requests' bodies counts in ``budget``, their answers in ``backlog``. ``closed`` is called
+    when one of these connections has ended.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, backlog: Backlog, closed: Callable[[], None] = lambda: None
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        budget: Budget,
+        backlog: Backlog,
+        closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = _config(app, limits)
         self._state = ServerState()
         self._limits = limits
+        self._budget = budget
         self._backlog = backlog
         backlog.watch(cast("set[PageProtocol]", self._state.connections))
         self._closed = closed
@@ -57,7 +67,7 @@ class HandOver:
         return partial(self._begin, _config(app, self._limits))
 
     def _begin(self, config: Config, transport: asyncio.Transport, data: bytes) -> None:
-        protocol = PageProtocol(config, self._state, self._limits, self._closed)
+        protocol = PageProtocol(config, self._state, self._limits, self._budget, self._closed)
         transport.set_protocol(protocol)
         protocol.connection_made(cast(asyncio.Transport, Outgoing(transport, self._limits, self._backlog)))
         protocol.data_received(data)
@@ -87,7 +97,7 @@ class HandOver:
 
 def _config(app: ASGIApp, limits: Limits) -> Config:
     config = Config(
-        in_pieces(app),
+        counted(in_pieces(app)),
         http=HttpToolsProtocol,
         ws="none",
         lifespan="off",
@@ -106,8 +116,11 @@ class PageProtocol(HttpToolsProtocol):
 
     transport: Outgoing  # type: ignore[assignment]
 
-    def __init__(self, config: Config, state: ServerState, limits: Limits, closed: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, limits: Limits, budget: Budget, closed: Callable[[], None]
+    ) -> None:
         super().__init__(config, state, app_state={})
+        self._budget = budget
         self._head_timeout = limits.head_timeout
         self._max_head = limits.max_head
         self._head_nbytes = 0  # of the fields of the head, or of the trailer, at hand
@@ -127,6 +140,8 @@ class PageProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_nbytes = 0
         super().on_message_begin()
+        self._arrived = Arrived(self._budget)
+        self._arrived.begin(cast(Scope, self.scope))
 
     def on_url(self, url: bytes) -> None:
         self._count_head(len(url))
@@ -159,10 +174,27 @@ class PageProtocol(HttpToolsProtocol):
         self._at_head = False
         self._head_nbytes = 0
         self._cycles.append(self.cycle)
+        if any(name in _OF_BODIES for name, _ in self.headers):
+            self._read_when_asked()
 
     def on_body(self, body: bytes) -> None:
         self._got_on = True
         super().on_body(body)
+        if not self.cycle.response_complete:
+            self._arrived.add(len(body))
+            if not self._arrived.covered:
+                self._read_when_asked()
+
+    def on_response_complete(self) -> None:
+        self._unanswered()
+        super().on_response_complete()
+        if self._cycles and self._cycles[-1].more_body:
+            self._read_when_asked()
+
+    def _read_when_asked(self) -> None:
+        """Read more of the body when the app asks for it: until then one read of the system's is all that has come."""
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         self._got_on = True
@@ -243,7 +275,7 @@ class PageProtocol(HttpToolsProtocol):
         self._ending = True
         cycles = self._unanswered()
         if len(cycles) > 1 and cycles[-1].more_body:
-            cycles.pop()
+            _forget(cycles.pop())
             self.pipeline.popleft()  # uvicorn's queue, the newest first
         if not cycles or cycles[-1].more_body:
             return False
@@ -253,7 +285,7 @@ class PageProtocol(HttpToolsProtocol):
 
     def _unanswered(self) -> deque[RequestResponseCycle]:
         while self._cycles and self._cycles[0].response_complete:
-            self._cycles.popleft()
+            _forget(self._cycles.popleft())
         return self._cycles
 
     def expire(self, now: float) -> None:
@@ -266,9 +298,18 @@ class PageProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         for cycle in self._unanswered():  # uvicorn looks at the last one only
             _leave(cycle)
+            _forget(cycle)
         self.pipeline.clear()
         super().connection_lost(exc)
         self._closed()
+
+
+def _forget(cycle: RequestResponseCycle) -> None:
+    """Free what has come of a body that nobody reads any more."""
+    cycle.body = bytearray()
+    arrived = Arrived.of(cast(Scope, cycle.scope))
+    if arrived is not None:
+        arrived.take(arrived.nbytes)
 
 
 def _leave(cycle: RequestResponseCycle) -> None:
