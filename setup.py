@@ -15,7 +15,7 @@ SANITIZE = (
 FLAGS = [
     "-std=c11",
     "-O1" if SANITIZE else "-O3",
-    "-g",
+    "-g1",  # what a backtrace needs: the rest would be more than half of the wheel
     "-fvisibility=hidden",
     "-Wno-unused-function",
     *SANITIZE,
