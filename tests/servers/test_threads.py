@@ -44,9 +44,11 @@ def test_nobody_waits_for_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(threading.Thread, "start", slow)
     start_aside([threading.Thread(target=ran.set, daemon=True)], never)
-    assert not ran.is_set()
+    workers, call = Workers(2), run_aside(lambda: 7)
+    assert not ran.is_set() and not call.done()
     free.set()
-    assert ran.wait(PATIENCE)
+    assert ran.wait(PATIENCE) and call.result(PATIENCE) == 7
+    workers.close()
 
 
 def test_threads_start_in_order() -> None:
