@@ -68,6 +68,8 @@ def set_up_logging(level: int, access_log: bool) -> None:
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes
     if not access_log:
         logging.getLogger("tensorwire.access").setLevel(logging.WARNING)
+    # It tells how many files have changed whenever some have; what became of that, the repository says.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def banner(app: App, remark: str = "") -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from tensorwire.servers.threads import start_aside
+
 __all__ = ["run_aside", "wait_for"]
 
 T = TypeVar("T")
@@ -16,7 +18,7 @@ T = TypeVar("T")
 
 def run_aside(call: Callable[[], T], name: str = "remote") -> Future[T]:
     """What a call returns or raises, made on a thread of its own, of this name, that ends with the process at the
-    latest: the interpreter waits for a pool's threads when it ends, and a call may take for ever.
+    latest: the interpreter waits for a pool's threads when it ends, and a call may take for ever. Never waits.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
@@ -29,7 +31,8 @@ def run_aside(call: Callable[[], T], name: str = "remote") -> Future[T]:
         else:
             future.set_result(result)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    start_aside([thread], lambda error, _: future.set_exception(error))
     return future
 
 

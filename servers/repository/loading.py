@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -24,7 +23,7 @@ __all__ = ["Load", "Loader", "unfinished"]
 Load = Callable[[Path, ModelConfig], Model]
 """Loads the model at a path, as its config says; raises ModelError."""
 
-_THREADS = "load-"  # what the names of threads that load begin with
+_under_way: set[Future[tuple[Model, int | None]]] = set()  # loads in this process, those nobody waits for among them
 _log = logging.getLogger("tensorwire.repository")
 _FIRST_PAUSE = 0.5  # seconds before the second attempt; each further pause is twice as long
 
@@ -66,7 +65,9 @@ class Loader:
         async with self._free:
             if self._closed:
                 raise ModelError("the server is stopping")
-            attempt = run_aside(partial(self._measured, config, number, path), f"{_THREADS}{config.name}-{number}")
+            attempt = run_aside(partial(self._measured, config, number, path), f"load-{config.name}-{number}")
+            _under_way.add(attempt)
+            attempt.add_done_callback(_under_way.discard)
             try:
                 return await asyncio.wrap_future(attempt)
             except asyncio.CancelledError:
@@ -103,7 +104,7 @@ class Loader:
 
 def unfinished() -> bool:
     """Models are still being loaded in this process, by threads that do not hold it up when it ends."""
-    return any(thread.name.startswith(_THREADS) for thread in threading.enumerate())
+    return bool(_under_way)
 
 
 def _close_result(attempt: Future[tuple[Model, int | None]]) -> None:

@@ -73,7 +73,7 @@ class Watcher:
                         rust_timeout=_LOOK_MS,
                         yield_on_timeout=True,
                     ):
-                        self._tell({path for _, path in changes})
+                        self._tell({path for _, path in changes}, there)
                         # A folder that is deleted and made again has to be watched again.
                         if self._there() != there:
                             break
@@ -94,9 +94,10 @@ class Watcher:
                     found[name] = (base.resolve(), base.stat().st_ino)
         return found
 
-    def _tell(self, paths: set[str]) -> None:
-        for name, base in self._bases.items():
-            top = str(base.resolve())
+    def _tell(self, paths: set[str], there: Mapping[str, tuple[Path, int]]) -> None:
+        """``there``: the folders that are watched, which the changed ``paths`` lie in."""
+        for name, (folder, _) in there.items():
+            top = str(folder)
             inside = top if top.endswith("/") else f"{top}/"
             folders = {path[len(inside) :].partition("/")[0] for path in paths if path.startswith(inside)}
             if folders or top in paths:

@@ -15,6 +15,7 @@ from typing import Any
 from tensorwire.servers.model import RequestError
 from tensorwire.servers.scheduling.deadlines import Deadlines
 from tensorwire.servers.scheduling.timed import Late, Timed
+from tensorwire.servers.threads import start_aside
 
 __all__ = ["Workers"]
 
@@ -67,14 +68,9 @@ class Workers:
         self._woken = False
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
-        self._threads = [
-            threading.Thread(
-                target=_work, args=(self._jobs.get, self._finish), name=f"{name}-{i}", daemon=True
-            )
-            for i in range(size)
-        ]
-        for thread in self._threads:
-            thread.start()
+        work = partial(_work, self._jobs.get, self._finish)
+        self._threads = [threading.Thread(target=work, name=f"{name}-{i}", daemon=True) for i in range(size)]
+        start_aside(self._threads, self._start_failed)
 
     def submit(
         self,
@@ -124,6 +120,12 @@ class Workers:
             self._unwatch()
             for _ in self._threads:
                 self._jobs.put(None)
+
+    def _start_failed(self, error: RuntimeError, started: int) -> None:
+        """On the thread that starts the others. Without any, jobs would wait for ever: it does their work itself."""
+        _log.error("%s: %s: %d of %d threads run", self._name, error, max(started, 1), self.size)
+        if not started:
+            _work(self._jobs.get, self._finish)
 
     def _finish(self, done: _Done, result: Any) -> None:
         """On a worker's thread: hand a result to the loop, and wake it unless that is under way already."""

@@ -121,10 +121,12 @@ ALLOWED: dict[str, set[str]] = {
         "servers.embedded",
         "servers.resident",
         "servers.routing.rules",
+        "servers.threads",
         "_memory",
     },
     "tensorwire.servers.resident": set(),
-    "tensorwire.servers.scheduling": {"", "servers.model"},
+    "tensorwire.servers.threads": set(),
+    "tensorwire.servers.scheduling": {"", "servers.model", "servers.threads"},
     "tensorwire.servers.engines.ort": {
         "_copies",
         "_memory",
