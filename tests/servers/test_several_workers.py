@@ -50,8 +50,15 @@ def server(start: Start, models: Path) -> subprocess.Popen[str]:
 def url(server: subprocess.Popen[str]) -> str:
     (found,) = re.findall(r"http://[\d.:]+", first_line(server))
     wait_until(lambda: get(found, "/v1/stats")["workers"]["told"] == COUNT)
-    wait_until(lambda: answers(found, "a") == {2.0})
+    # A worker listens once its models are loaded; until then the others answer for it.
+    wait_until(lambda: answers(found, "a") == {2.0} and all(one["requests"]["received"] for one in workers(found)))
     return found
+
+
+def workers(url: str) -> list[Any]:
+    """What each worker has told of itself."""
+    each: list[Any] = get(url, "/v1/stats")["workers"]["each"]
+    return each
 
 
 def get(url: str, path: str) -> Any:

@@ -94,20 +94,22 @@ def test_the_share_of_a_version_that_is_away_goes_to_the_others(divided: Backgro
 
 def test_shadows_are_compared_and_never_returned(shadowed: BackgroundServer) -> None:
     """1 serves; 2, the canary, answers twice as much: all but zeros are different."""
-    with tw.Client(shadowed.url) as client:
-        for _ in range(10):
-            assert answered(client) == 1
-        zeros = np.zeros(3, np.float32)
-        for _ in range(5):
-            assert client.infer({"x": zeros})["y"].tolist() == [0, 0, 0]
-        # Asked for by name, it answers, and is no copy of itself.
-        assert answered(client, label="canary") == 2
 
     def counted() -> tuple[int, ...]:
         shadow = model_page(shadowed.url)["shadow"]
         return shadow["same"], shadow["different"], shadow["failed"], shadow["skipped"]
 
-    wait_until(lambda: sum(counted()) == 15)
+    with tw.Client(shadowed.url) as client:
+        for number in range(1, 11):
+            assert answered(client) == 1
+            wait_until(lambda number=number: sum(counted()) == number)  # A copy too many at once is skipped.
+        zeros = np.zeros(3, np.float32)
+        for number in range(11, 16):
+            assert client.infer({"x": zeros})["y"].tolist() == [0, 0, 0]
+            wait_until(lambda number=number: sum(counted()) == number)
+        # Asked for by name, it answers, and is no copy of itself.
+        assert answered(client, label="canary") == 2
+
     assert counted()[:2] == (5, 10), counted()
     shadow = model_page(shadowed.url)["shadow"]
     assert shadow["latest"] == "output 'y': 2 of 3 values differ, by up to 2" and shadow["to"] == "canary"
