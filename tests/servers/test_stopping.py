@@ -21,6 +21,9 @@ PAGE = head("GET", "/healthz")
 def stopping(server: BackgroundServer, gate: Gate) -> Iterator[None]:
     """The server is being stopped, with a request in its model; the gate opens at the end."""
     gate.wait_entered()
+    with Raw(server.url) as other:  # Each answer takes a turn of the loop, in which what was sent is read on.
+        for _ in range(10):
+            assert other.get("/healthz").status == 200
     assert server._stop is not None
     server.loop.call_soon_threadsafe(server._stop.set)
     wait_until(lambda: server.app._stopping and server.app._listeners[0].sock.fileno() < 0)
