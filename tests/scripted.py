@@ -47,7 +47,7 @@ def read_head(sock: socket.socket) -> tuple[bytes, bytes]:
 
 
 def read_request(sock: socket.socket) -> tuple[bytes, bytes]:
-    """The next request: head and body."""
+    """The next request: head and body. Raises ConnectionError when the client gives up on it."""
     head, body = read_head(sock)
     length = 0
     for line in head.split(b"\r\n")[1:]:
@@ -59,7 +59,7 @@ def read_request(sock: socket.socket) -> tuple[bytes, bytes]:
     while got < length:
         piece = sock.recv(1 << 20)
         if not piece:
-            break
+            raise ConnectionError(f"{got} of {length} bytes came")
         pieces.append(piece)
         got += len(piece)
     return head, b"".join(pieces)
