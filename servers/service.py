@@ -46,6 +46,7 @@ class Service:
     ``cache``: the folder for those from URLs (None: the user's).
     ``requests`` and ``failures`` count calls and those of them that ended in a RequestError; of these, ``expired``
     whose deadline had passed and ``cancelled`` whose client had gone away before the model was run.
+    ``problem``: why the configuration is not what its file says, '' when it is.
     """
 
     def __init__(
@@ -97,8 +98,8 @@ class Service:
         self.requests = 0
         self.failures = 0
         self.expired = 0
-        self.problem = ""
         self.cancelled = 0
+        self.problem = ""
         self._timeout_ms = 0.0 if request_timeout is None else request_timeout * 1e3
         self._draining = False
         self._closed = False
@@ -173,14 +174,14 @@ class Service:
                 raise RequestError(503, "shutting down")
             meant = Target.of(request) if target is None else target.joined(request)
             served = self._servables.pick(meant.model, meant.version, meant.label, request.id)
-            check = served.check(meant.signature) if meant.signature else served.default_check
+            check = served.check(meant.signature)
             if served.mirror is not None:
                 done = served.mirror.follow(request, meant.signature, done)
             if served.workers is None:
                 abandoned = None  # it runs at once
                 if not (deadline_ms or request.deadline_ms or self._timeout_ms):
-                    asked = check.asked(request.outputs) if request.outputs else check.outputs
-                    result = run(served.model, check, check.feeds(request.inputs), asked, request.id)
+                    feeds = check.feeds(request.inputs)
+                    result = run(served.model, check, feeds, check.asked(request.outputs), request.id)
                     self._deliver(served, began, done, result)
                     return
             limit = Limit(request, began, deadline_ms, self._timeout_ms)

@@ -65,7 +65,6 @@ def set_up_logging(level: int, access_log: bool) -> None:
     except (AttributeError, OSError, ValueError):  # something that is no file stands for it
         handler = logging.StreamHandler(sys.stderr)
     logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes
     if not access_log:
         logging.getLogger("tensorwire.access").setLevel(logging.WARNING)
     # It tells how many files have changed whenever some have; what became of that, the repository says.

@@ -121,7 +121,7 @@ class Servables:
         Raises RequestError: 400 for a number and a label, 404 for what is not there (the text says what is), 503 while
         no version of a known model serves; Asleep.
         """
-        versions = self._models.get(name or self.default) or self._find(name)
+        versions = self._find(name)
         if version is None and not label:
             # Nearly every request; what is divided has no newest.
             return versions.newest or versions.choose(request_id)

@@ -21,13 +21,12 @@ _MOST_LISTED = 20
 
 
 class Served:
-    """A model with its threads (``workers``: None when it runs inline) and the prepared checks of its signatures
-    (``default_check``: that of its default one).
+    """A model with its threads (``workers``: None when it runs inline) and the prepared checks of its signatures.
 
     ``tally`` counts its requests; ``mirror`` is where they are copied to (None: nowhere).
     """
 
-    __slots__ = ("_checks", "_pages", "default_check", "mirror", "model", "tally", "workers")
+    __slots__ = ("_checks", "_default", "_pages", "mirror", "model", "tally", "workers")
 
     def __init__(self, model: Model, max_queue: int, loop: asyncio.AbstractEventLoop | None) -> None:
         self.model = model
@@ -36,7 +35,7 @@ class Served:
         # A model in a process of its own copies requests into memory that it shares: CUDA is there, not here.
         self._pages = PageLock(model.device if model.memory is None else "cpu")
         self._checks = {name: Check(signature, exact=model.exact) for name, signature in model.signatures.items()}
-        self.default_check = self._checks[model.default_signature]
+        self._default = self._checks[model.default_signature]
         self.workers = (
             None if model.inline else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
         )
@@ -49,7 +48,7 @@ class Served:
     def check(self, signature: str) -> Check:
         """The check of a signature by name (empty: the default). Raises RequestError 404."""
         if not signature:
-            return self.default_check
+            return self._default
         try:
             return self._checks[signature]
         except KeyError:
