@@ -121,19 +121,23 @@ FULL_MODEL = ModelConfig(
     warm_up=False,
     pinned=True,
 )
+LEFT_OUT = [
+    "default = 'a' is left out: the first model is the default of what is written",
+    "model 'a': settle = 3.0 is left out",
+    "model 'a': ready_file = 'DONE' is left out",
+    "model 'a': transition = 'resource' is left out",
+    "model 'a': attempts = 1 is left out",
+    "model 'a': warm_up = False is left out",
+    "model 'a': pinned = True is left out",
+]
+"""What is told of it by every format but ours, when it is the default and not the first."""
 
 
 def test_what_tensorflow_servings_format_cannot_say_is_told() -> None:
     config = RepositoryConfig(models=(ModelConfig(name="b", path="/b"), FULL_MODEL), default="a")
     assert read_tfs(write_tfs(config)).models[1] == ModelConfig(name="a", path="/a", engine="onnx")
     assert tfs_remarks(config) == [
-        "default = 'a' is left out: the first model is the default of what is written",
-        "model 'a': settle = 3.0 is left out",
-        "model 'a': ready_file = 'DONE' is left out",
-        "model 'a': transition = 'resource' is left out",
-        "model 'a': attempts = 1 is left out",
-        "model 'a': warm_up = False is left out",
-        "model 'a': pinned = True is left out",
+        *LEFT_OUT,
         "model 'a': TensorFlow Serving does not know the platform 'onnx'",
     ]
     assert tfs_remarks(read_tfs(write_tfs(read_toml('[models.a]\npath = "/a"')))) == []
@@ -188,13 +192,7 @@ def test_what_simple_tensorflow_servings_format_cannot_say_is_told(tmp_path: Pat
         ModelConfig(name="a", path=str(tmp_path), engine="onnx", policy=VersionPolicy(latest=0)),
     )
     assert sts_remarks(config) == [
-        "default = 'a' is left out: the first model is the default of what is written",
-        "model 'a': settle = 3.0 is left out",
-        "model 'a': ready_file = 'DONE' is left out",
-        "model 'a': transition = 'resource' is left out",
-        "model 'a': attempts = 1 is left out",
-        "model 'a': warm_up = False is left out",
-        "model 'a': pinned = True is left out",
+        *LEFT_OUT,
         "model 'b': no engine is named: written as platform 'tensorflow'",
         "model 'b': versions is left out: simple_tensorflow_serving serves all that are there",
         "model 'b': labels = {'stable': 1} is left out",
