@@ -48,6 +48,7 @@ setup(
             extension("_decode", "reader.c", "cursor.c"),
             extension("_head"),
             extension("_heads"),
+            extension("_poll"),
             extension("_incoming"),
             extension("_pace"),
             extension("_pending"),

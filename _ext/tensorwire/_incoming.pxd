@@ -1,4 +1,4 @@
-cpdef bint readable(object transport) except -1
+cpdef bint has_more(object transport) except -1
 
 cdef class Incoming:
     cdef bytearray block        # never resized: the loop holds an export of it while it reads

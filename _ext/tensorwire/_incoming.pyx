@@ -1,7 +1,5 @@
 """What has been read from a connection and not been taken: heads, and requests behind the one in flight."""
 
-import select
-
 import httptools
 
 cimport cython
@@ -10,6 +8,7 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memmove
 
 from tensorwire._c cimport memmem
+from tensorwire._poll cimport readable
 
 
 @cython.final
@@ -63,11 +62,7 @@ cdef class _Counted:
         self.whole += 1
 
 
-cpdef bint readable(object transport) except -1:
+cpdef bint has_more(object transport) except -1:
     """Whether the system holds something that has not been read from the connection, its end included."""
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return False
-    ready = select.poll()
-    ready.register(sock.fileno(), select.POLLIN)
-    return bool(ready.poll(0))
+    return sock is not None and sock.fileno() >= 0 and readable(sock.fileno())

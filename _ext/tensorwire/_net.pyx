@@ -26,7 +26,7 @@ from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
 from tensorwire._head cimport Head
 from tensorwire._heads cimport refresh_date, response_head
-from tensorwire._incoming cimport Incoming, readable
+from tensorwire._incoming cimport Incoming, has_more
 from tensorwire._memory cimport Chunk, budgeted
 
 cdef enum State:
@@ -273,7 +273,7 @@ cdef class _Connection(Link):
             return 0
         if not self.keep_alive:
             return self.finish(self.incoming.filled > 0 or self.reading_paused or
-                               (self.draining and readable(self.transport)))
+                               (self.draining and has_more(self.transport)))
         self.state = HEAD
         self.resume_reading()
         return self.advance()

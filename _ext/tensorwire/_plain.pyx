@@ -1,49 +1,47 @@
-"""An exchange over a plain blocking socket, by its descriptor: no object of Python's stands between it and the system.
+"""An exchange over a blocking socket. Over a plain one no object of Python's stands between it and the system.
 
 SO_RCVTIMEO is the caller's to set, to as long as the exchange may stand still.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, errno
 from libc.string cimport memset
 
 from tensorwire._answer cimport Answer
 from tensorwire._c cimport (
-    MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, iovec, msghdr, poll, pollfd, recv, sendmsg,
+    MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, iovec, msghdr, recv, sendmsg,
 )
 from tensorwire._exchange cimport Exchange
+from tensorwire._poll cimport failed, readable, wait
 
 cdef enum:
     IOV_MAX = 1024              # Linux' and macOS' limit of buffers in one sendmsg
 
 
-def readable(int fd):
-    """There is something to read, or the other side has closed."""
-    return wait(fd, POLLIN, 0) != 0
-
-
-def run(Exchange exchange not None, int fd, limit):
+def run(Exchange exchange not None, int fd, limit, layer=None):
     """Send the request and receive the answer, within a TimeLimit. Raises OSError, DecodeError and LimitError.
 
     When the request can't be sent to its end, the server may have answered before it stopped reading: then the answer
-    is what counts.
+    is what counts. ``layer`` sends and receives where there is one between the exchange and the socket.
     """
-    cdef bint bounded = limit.ends is not None
     failure = None
     while exchange.answer is None:
         if exchange.pending and failure is None and not exchange.listening:
             try:
-                send(exchange, fd, limit)
+                if layer is None:
+                    send(exchange, fd, limit)
+                else:
+                    layer.send(exchange, limit)
             except OSError as error:
                 if isinstance(error, TimeoutError) and not readable(fd):
                     raise
                 failure = error
         try:
-            if bounded and not wait(fd, POLLIN, milliseconds(limit)):
-                raise TimeoutError
-            receive(exchange, fd, bounded)
+            if layer is None:
+                receive(exchange, fd, limit)
+            else:
+                layer.receive(exchange, limit)
         except OSError:
             if failure is not None and not exchange.begun:
                 raise failure from None
@@ -53,15 +51,18 @@ def run(Exchange exchange not None, int fd, limit):
     return exchange.answer
 
 
-cdef int receive(Exchange exchange, int fd, bint bounded) except -1:
+cdef int receive(Exchange exchange, int fd, limit) except -1:
     """Wait for bytes of the answer and take them in.
 
     With MSG_WAITALL one call receives all that is left; when SO_RCVTIMEO passes it returns what came, and the next one
     fails.
     """
+    cdef bint bounded = limit.ends is not None
     cdef int flags = MSG_WAITALL if exchange.whole and not bounded else 0
     cdef Py_ssize_t room, count
     cdef char *data = exchange.room(&room)
+    if bounded and not wait(fd, POLLIN, milliseconds(limit)):
+        raise TimeoutError
     while True:
         with nogil:
             count = recv(fd, data, room, flags)
@@ -116,29 +117,3 @@ cdef int milliseconds(limit) except? -1:
     """As long as nothing may happen from now on; -1: for ever. Raises TimeoutError when the limit has passed."""
     stall = limit.step(limit.stall)
     return -1 if stall is None else min(max(1, round(stall * 1000)), 0x7FFFFFFF)
-
-
-cdef int wait(int fd, short events, int timeout) except -1:
-    """Which of the events are there within so many milliseconds (errors among them); 0: none."""
-    cdef pollfd watched
-    cdef int count
-    watched.fd, watched.events = fd, events
-    while True:
-        watched.revents = 0
-        if timeout:
-            with nogil:
-                count = poll(&watched, 1, timeout)
-        else:
-            count = poll(&watched, 1, 0)
-        if count >= 0:
-            return watched.revents
-        failed()
-
-
-cdef int failed() except -1:
-    """Raise what the last system call failed with; returns when a signal interrupted it, which has been handled."""
-    if errno != EINTR:
-        PyErr_SetFromErrno(OSError)
-        return -1
-    PyErr_CheckSignals()
-    return 0

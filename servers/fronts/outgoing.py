@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tensorwire._incoming import readable
+from tensorwire._incoming import has_more
 from tensorwire._pace import Pace
 from tensorwire.servers.fronts.backlog import LARGE, Backlog
 from tensorwire.servers.fronts.limits import Limits
@@ -61,7 +61,7 @@ class Outgoing:
         """
         if self.is_closing():
             return
-        if not (self._transport.can_write_eof() and readable(self._transport)):
+        if not (self._transport.can_write_eof() and has_more(self._transport)):
             self._transport.close()
             return
         self._lingering = True

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 from tensorwire._address import Address, connection_lost, reset_when_closed, timeval
 from tensorwire._answer import Answer, HeadBuffer
 from tensorwire._exchange import Exchange, Format, Place
-from tensorwire._plain import readable, run
+from tensorwire._plain import run
+from tensorwire._poll import readable
 from tensorwire.errors import DeadlineExceeded, TensorwireError
 
 if TYPE_CHECKING:
     from tensorwire._frame import Frame
     from tensorwire._limit import TimeLimit
 
-__all__ = ["IOV_MAX", "BaseConnection", "Connection"]
+__all__ = ["BaseConnection", "Connection"]
 
-IOV_MAX: Final = 1024  # Linux' and macOS' limit of buffers in one sendmsg
 _STALE_SECONDS: Final = 1.0  # a reused connection that fails sooner than this was closed while it was idle
 
 
@@ -74,6 +74,7 @@ class Connection(BaseConnection):
 
     _sock: socket | None = None
     _stall: float | None = None
+    _tls: _Tls | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -104,9 +105,9 @@ class Connection(BaseConnection):
             exchange = Exchange(self._format, frame, self._buffer, place)
             try:
                 sock = self._sock or self._open(limit)
-                if limit.stall != self._stall:
+                if limit.stall != self._stall and self._tls is None:
                     self._set_stall(sock, limit.stall)
-                answer = self._run_tls(sock, exchange, limit) if self._address.tls else run(exchange, self._fd, limit)
+                answer = run(exchange, self._fd, limit, self._tls)
                 if not exchange.keep:
                     self.close()
                 return answer
@@ -116,46 +117,36 @@ class Connection(BaseConnection):
 
     def _open(self, limit: TimeLimit) -> socket:
         sock = self._address.connect(limit.step(self._connect_timeout))
-        self._set_stall(sock, self._stall)
+        # OpenSSL would retry on SO_RCVTIMEO for ever, so TLS takes settimeout().
+        self._tls = _Tls(sock) if self._address.tls else None
+        if self._tls is None:
+            self._set_stall(sock, limit.stall)
         self._fd = sock.fileno()
         self._sock = sock
         return sock
 
     def _set_stall(self, sock: socket, stall: float | None) -> None:
-        # SO_RCVTIMEO spares the poll() that settimeout() puts before every recv(). OpenSSL would retry on
-        # it for ever, so TLS takes settimeout().
-        if self._address.tls:
-            sock.settimeout(stall)
-        else:
-            sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeval(stall))
+        # It spares the poll() that settimeout() puts before every recv().
+        sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeval(stall))
         self._stall = stall
 
-    def _run_tls(self, sock: socket, exchange: Exchange, limit: TimeLimit) -> Answer:
-        """As ``_plain.run``, over TLS."""
-        failure: OSError | None = None
-        while exchange.answer is None:
-            if exchange.pending and failure is None and not exchange.listening:
-                try:
-                    for buffer in exchange.pending:
-                        sock.settimeout(limit.step(limit.stall))
-                        sock.sendall(buffer)
-                        exchange.sent(len(buffer))
-                except OSError as error:
-                    if isinstance(error, TimeoutError) and not readable(sock.fileno()):
-                        raise
-                    failure = error  # The server may have answered before it stopped reading.
-            if limit.ends is not None:
-                self._set_stall(sock, limit.step(limit.stall))
-            try:
-                count = sock.recv_into(exchange.target())
-                if count:
-                    exchange.received(count)
-                else:
-                    exchange.ended()
-            except OSError:
-                if failure is not None and not exchange.begun:
-                    raise failure from None
-                raise
-        if failure is not None:
-            exchange.keep = False
-        return exchange.answer
+
+class _Tls:
+    """What sends and receives over TLS, by Python's own socket."""
+
+    def __init__(self, sock: socket) -> None:
+        self._sock = sock
+
+    def send(self, exchange: Exchange, limit: TimeLimit) -> None:
+        for buffer in exchange.pending:
+            self._sock.settimeout(limit.step(limit.stall))
+            self._sock.sendall(buffer)
+            exchange.sent(len(buffer))
+
+    def receive(self, exchange: Exchange, limit: TimeLimit) -> None:
+        self._sock.settimeout(limit.step(limit.stall))
+        count = self._sock.recv_into(exchange.target())
+        if count:
+            exchange.received(count)
+        else:
+            exchange.ended()

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 from tensorwire._answer import HeadBuffer
 from tensorwire._exchange import Exchange
-from tensorwire._http import IOV_MAX
 
 if TYPE_CHECKING:
     from tensorwire._limit import TimeLimit
 
 __all__ = ["Stream"]
 
+_IOV_MAX: Final = 1024  # Linux' and macOS' limit of buffers in one sendmsg
 _PIECE: Final = 1 << 20  # bytes handed to a TLS transport at once
 
 
@@ -112,7 +112,7 @@ class Stream(asyncio.BufferedProtocol):
         assert exchange is not None and sock is not None
         try:
             while exchange.pending:
-                exchange.sent(sock.sendmsg(exchange.pending[:IOV_MAX], (), MSG_DONTWAIT))
+                exchange.sent(sock.sendmsg(exchange.pending[:_IOV_MAX], (), MSG_DONTWAIT))
                 self._moved = self._loop.time()
         except BlockingIOError:
             if self._writable is None:

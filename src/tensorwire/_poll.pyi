@@ -1,0 +1,3 @@
+"""Waiting for a descriptor, and what a system call's failure means."""
+
+def readable(fd: int) -> bool: ...
