@@ -106,7 +106,8 @@ def test_a_version_without_its_ready_file_waits(tmp_path: Path) -> None:
         assert gate.attempts == 1
         write_version(tmp_path, 1, "2")
         write_version(tmp_path, 1, "", name="DONE")
-        await settled(repository, lambda: gate.attempts == 2)
+        await settled(repository, lambda: published.steps == ["+m:1", "+m:1"])
+        assert gate.attempts == 2
         assert published.serving["m", 1].offset == 2  # type: ignore[attr-defined]
 
     run(test, model(tmp_path, ready_file="DONE", settle=600.0))
