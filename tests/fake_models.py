@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from waiting import PATIENCE
 
 from tensorwire import TensorSpec
 from tensorwire.servers.model import Array, Model, ModelError, Signature
@@ -62,7 +64,7 @@ class Gate:
 
     def __call__(self, path: Path, config: ModelConfig) -> Model:
         self.attempts += 1
-        assert self.open.wait(30)
+        assert self.open.wait(60)
         model = FakeModel(path)
         self.loaded.append(model)
         return model
@@ -122,7 +124,8 @@ def make_repository(gate: Gate, published: Published, *models: ModelConfig, **op
 
 async def settled(repository: Repository, true: Any, what: str = "") -> None:
     """Wait until something is true of the repository."""
-    for _ in range(1000):
+    give_up = time.monotonic() + PATIENCE
+    while time.monotonic() < give_up:
         if true():
             return
         await asyncio.sleep(0.01)

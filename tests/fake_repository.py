@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fake_models import Gate, Published, make_repository
+from waiting import PATIENCE
 
 from tensorwire.servers.repository.config import ModelConfig
 from tensorwire.servers.repository.repository import Repository
@@ -23,7 +24,7 @@ def run(test: Test, *models: ModelConfig, **options: Any) -> None:
         repository = make_repository(gate, published, *models, **options)
         repository.start()
         try:
-            await asyncio.wait_for(test(repository, published, gate), 30)
+            await asyncio.wait_for(test(repository, published, gate), 2 * PATIENCE)
         finally:
             gate.open.set()
             await repository.close()

@@ -58,7 +58,7 @@ class FaultProxy:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
         for sock in [self._listener, *self._sockets]:
             sock.close()
         assert not any(thread.is_alive() for thread in self._threads)
@@ -99,7 +99,7 @@ class FaultProxy:
 
     def _fail(self, source: socket.socket, sink: socket.socket, then: str) -> None:
         if then == "stall":
-            self._closing.wait(20)
+            self._closing.wait(60)
         elif then == "end":
             sink.shutdown(socket.SHUT_WR)
         else:

@@ -42,7 +42,7 @@ class HttpProxy:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
         for sock in [self._listener, *self._sockets]:
             sock.close()
         assert not any(thread.is_alive() for thread in self._threads)

@@ -31,7 +31,7 @@ class IndexServer:
         class Handler(SimpleHTTPRequestHandler):
             def do_HEAD(self) -> None:
                 site.asked.append(f"HEAD {self.path}")
-                site.answering.wait(30)
+                site.answering.wait(60)
                 if site.status != 200:
                     self.send_error(site.status)
                 else:
@@ -39,7 +39,7 @@ class IndexServer:
 
             def do_GET(self) -> None:
                 site.asked.append(f"GET {self.path}")
-                site.answering.wait(30)
+                site.answering.wait(60)
                 if site.status != 200:
                     self.send_error(site.status)
                 elif site.page and self.path.endswith("/"):
@@ -62,7 +62,7 @@ class IndexServer:
                 half = len(data) // 2
                 outputfile.write(data[:half])
                 outputfile.flush()
-                site.gate.wait(30)
+                site.gate.wait(60)
                 outputfile.write(data[half:])
 
             def log_message(self, *_: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fake_models import FakeModel, Gate, Published, make_repository
+from waiting import PATIENCE
 
 from tensorwire.servers.repository.config import ModelConfig
 from tensorwire.servers.repository.repository import Repository
@@ -24,7 +25,7 @@ def run(test: Test, cache: Path, *models: ModelConfig, **options: Any) -> None:
         repository = make_repository(gate, published, *models, cache=cache, **options)
         repository.start()
         try:
-            await asyncio.wait_for(test(repository, published, gate), 60)
+            await asyncio.wait_for(test(repository, published, gate), 2 * PATIENCE)
         finally:
             await repository.close()
         assert published.serving == {}

@@ -111,13 +111,13 @@ class Server:
     def join(self) -> None:
         """Wait for the scripts under way to end."""
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
         assert not any(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # It is closed when all scripts are played.
             self._listener.shutdown(socket.SHUT_RDWR)  # Wakes accept().
-        self._thread.join(20)
+        self._thread.join(60)
         self.join()
 
     def _accept(self) -> None:

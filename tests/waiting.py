@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-PATIENCE = 20.0  # seconds before a test fails
+PATIENCE = 60.0  # seconds before a test fails
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -231,7 +231,7 @@ def test_threads_share_a_client(wire: Wire) -> None:
     with tw.Client(server.url) as client, ThreadPoolExecutor(8) as pool:
 
         def call(i: int) -> None:
-            barrier.wait(10)
+            barrier.wait(60)
             for k in range(20):
                 x = np.full(100 * i + 1, k)
                 np.testing.assert_array_equal(client.infer({"x": x})["x"], x * 2)
@@ -282,7 +282,7 @@ def test_an_answer_under_way_survives_close(start: Start) -> None:
     def script(sock: socket.socket) -> None:
         server.read(sock)
         asked.set()
-        go.wait(10)
+        go.wait(60)
         sock.sendall(answer(bytes(tw.encode(tw.Response({"y": np.ones(1)})))))
         until_closed(sock)
 
@@ -290,10 +290,10 @@ def test_an_answer_under_way_survives_close(start: Start) -> None:
     client = tw.Client(server.url)
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(client.infer, {"x": 1.0})
-        assert asked.wait(10)
+        assert asked.wait(60)
         client.close()
         go.set()
-        assert result.result(10)["y"] == 1
+        assert result.result(60)["y"] == 1
     server.join()
 
 

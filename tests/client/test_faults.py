@@ -160,7 +160,7 @@ def test_an_early_refusal_is_the_servers_error(connect: Connect, start: Start, c
         read_head(sock)
         sock.sendall(answer(b"at most 1 MiB", "413 Content Too Large"))
         if not closes:
-            done.wait(10)
+            done.wait(60)
 
     server = start(refuse)
     with connect(server.url) as client, contextlib.ExitStack() as stack:

@@ -29,7 +29,7 @@ class Model:
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
-        self.barrier.wait(10)
+        self.barrier.wait(60)
         with self.lock:
             self.running -= 1
         x = request.inputs["x"]

@@ -95,7 +95,7 @@ class Session:
     def stop(self) -> None:
         for server in self.servers:
             server.send_signal(signal.SIGTERM)
-            assert server.wait(timeout=30) == 0
+            assert server.wait(timeout=60) == 0
         self.servers.clear()
 
     def serve(self, command: list[str], port: str) -> None:

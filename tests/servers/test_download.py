@@ -55,7 +55,7 @@ class Site:
                 self.start(site.status)
                 self.wfile.write(site.body)
                 self.wfile.flush()
-                site.stall.wait(20)
+                site.stall.wait(60)
 
             def start(self, status: int) -> None:
                 self.send_response(status)

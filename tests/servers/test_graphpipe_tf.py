@@ -185,6 +185,6 @@ def test_a_graph_is_served_as_graphpipe_tf_would(start: Start, site: tuple[Path,
     hits, misses = map(int, re.findall(r"(\d+) (?:hits|misses)", status))
     assert hits + misses == 6
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert (tmp_path / "kept/tensorwire-rows/data.mdb").stat().st_size

@@ -168,7 +168,7 @@ def test_loading_and_unloading_gives_all_back(tmp_path: Path, capsys: pytest.Cap
 
         def configure(*models: ModelConfig) -> None:
             step = service.configure(RepositoryConfig(models=models))
-            asyncio.run_coroutine_threadsafe(step, server.loop).result(20)
+            asyncio.run_coroutine_threadsafe(step, server.loop).result(60)
 
         for _ in range(ROUNDS):
             configure(one, other)

@@ -85,7 +85,7 @@ def test_serve_takes_a_url(models: Path, site: IndexServer, tmp_path: Path, star
     wait_until(lambda: len(site.asked) > before)
     # A look that hangs keeps nobody from stopping.
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_config_check_names_missing_drivers(

@@ -167,7 +167,7 @@ def test_served_from_the_command_line(tmp_path: Path, start: Start) -> None:
             page = raw.get("/v1/models").body
         assert b'"limit":100000000' in page and b'"on_demand":true' in page, page
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "makes room for" in err
 
@@ -183,5 +183,5 @@ def test_a_load_that_hangs_does_not_keep_the_server_from_ending(tmp_path: Path, 
     with Raw(f"unix://{tmp_path}/s") as raw:
         wait_until(lambda: b'"LOADING"' in raw.get("/v1/models").body)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0

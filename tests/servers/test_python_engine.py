@@ -155,4 +155,4 @@ def test_it_is_served_in_one_process_and_in_several(start: Start, tmp_path: Path
             assert client.infer({"x": X, "y": X})["z"].sum() == 4 * X.size
             assert json.loads(json.dumps([spec.name for spec in client.metadata().inputs])) == ["x", "y"]
         server.terminate()
-        assert server.wait(30) == 0
+        assert server.wait(60) == 0

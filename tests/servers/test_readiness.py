@@ -165,11 +165,14 @@ def test_what_is_not_there(server: BackgroundServer, path: str, page: str, told:
 
 
 def test_a_base_path_in_which_nothing_is_complete(loads: Loads, tmp_path: Path) -> None:
-    write_version(tmp_path / "m", 1)
+    (tmp_path / "m").mkdir()
     model = ModelConfig(name="m", path=str(tmp_path / "m"), ready_file="DONE")
     with BackgroundServer(config=RepositoryConfig(models=(model,)), poll=0.05) as server:
         told = refusal(server, "/")
         assert told == "no version of model 'm' is available: no version of it is complete yet"
+        write_version(tmp_path / "m", 1)
+        waits = "no version of model 'm' is available: version 1 waits to be loaded: there is no DONE in it"
+        wait_until(lambda: refusal(server, "/") == waits)
         (tmp_path / "m" / "1" / "DONE").touch()
         wait_until(lambda: get(server, "/readyz").status == 200)
 

@@ -52,7 +52,7 @@ def infer(url: str, **fields: Any) -> float:
 def end(process: subprocess.Popen[str]) -> str:
     """Its log."""
     process.send_signal(signal.SIGTERM)
-    log = process.communicate(timeout=30)[1]
+    log = process.communicate(timeout=60)[1]
     assert process.returncode == 0, log
     return log
 

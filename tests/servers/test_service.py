@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from tensorwire import Metadata, Request, Response, TensorSpec, __version__
 from tensorwire.servers.engines.echo import EchoModel
@@ -21,7 +22,6 @@ from tensorwire.servers.model import Model, RequestError, Signature
 from tensorwire.servers.routing.target import Target
 from tensorwire.servers.service import Service
 
-PATIENCE = 10.0
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 IN, OUT = TensorSpec("x", np.float32, (-1, 3)), TensorSpec("y", np.float32, (-1, 3))
 

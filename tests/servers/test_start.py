@@ -22,7 +22,7 @@ def test_the_embedded_model_is_ready_without_another_framework(start: Start) -> 
     server = start("-X", "importtime", "-m", "tensorwire", "serve", "--listen", "127.0.0.1:0")
     assert first_line(server).startswith("listening on ")
     server.send_signal(signal.SIGTERM)
-    _, log = server.communicate(timeout=20)
+    _, log = server.communicate(timeout=60)
     loaded = {line.rpartition("|")[2].strip() for line in log.splitlines() if line.startswith("import time:")}
     assert {"onnxruntime", "tensorwire.servers.engines.ort.engine", "uvloop"} <= loaded
     packages = {name.partition(".")[0] for name in loaded} | loaded

@@ -36,12 +36,12 @@ def test_an_engine_that_another_package_ships_serves(
         np.testing.assert_array_equal(client.infer({"x": x})["y"], x @ weight + 1)
         assert client.metadata().inputs == (tw.TensorSpec("x", np.float32, (-1, 4), "one row for each example"),)
     server.terminate()
-    assert server.wait(30) == 0
+    assert server.wait(60) == 0
 
     for arguments, message in (
         (["other.npz"], "other.npz: not a linear model: 'bias is not a file in the archive'"),
         (["model.npz", "--option", "size=1"], "model.npz: the linear engine has no option size"),
     ):
         refused = start("-m", "tensorwire", "inspect", *arguments)
-        assert refused.communicate(timeout=30)[1] == f"tensorwire: {message}\n"
+        assert refused.communicate(timeout=60)[1] == f"tensorwire: {message}\n"
         assert refused.returncode == 2

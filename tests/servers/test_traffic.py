@@ -59,7 +59,7 @@ def retire(server: BackgroundServer, number: int) -> None:
     async def main() -> None:
         await server.app.service.retire("a", number)
 
-    asyncio.run_coroutine_threadsafe(main(), server.loop).result(20)
+    asyncio.run_coroutine_threadsafe(main(), server.loop).result(60)
 
 
 def model_page(url: str) -> dict[str, Any]:

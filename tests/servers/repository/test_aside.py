@@ -26,7 +26,7 @@ def test_a_call_that_hangs_is_not_waited_for() -> None:
     gate = threading.Event()
 
     async def main() -> None:
-        call = run_aside(lambda: gate.wait(20))
+        call = run_aside(lambda: gate.wait(60))
         assert not await wait_for(call, 0.01)
         waiting = asyncio.ensure_future(wait_for(call, 20))
         await asyncio.sleep(0.01)
@@ -46,7 +46,7 @@ def test_a_cancellation_is_not_lost_when_the_call_ends_at_the_same_time() -> Non
             waiting = asyncio.ensure_future(wait_for(call, 20))
             await asyncio.sleep(0)
             gate.set()
-            call.result(20)
+            call.result(60)
             await asyncio.sleep(0)  # the loop is told, and nothing else
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -191,7 +191,7 @@ def test_waiting_can_be_ended_and_a_bad_cache_is_named(tmp_path: Path) -> None:
 
     def slow(folder: Path) -> None:
         filling.set()
-        assert full.wait(20)
+        assert full.wait(60)
         write_model(folder)
 
     def wait() -> None:
@@ -202,7 +202,7 @@ def test_waiting_can_be_ended_and_a_bad_cache_is_named(tmp_path: Path) -> None:
 
     threads = [threading.Thread(target=lambda: fill(kept, slow).close())]
     threads[0].start()
-    assert filling.wait(20)
+    assert filling.wait(60)
     threads.append(threading.Thread(target=wait))
     threads[1].start()
     stop.set()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_models import Gate, Published, make_repository, settled, write_version
+from waiting import PATIENCE
 
 from tensorwire.servers.repository import watching
 from tensorwire.servers.repository.config import ModelConfig
@@ -17,7 +18,7 @@ from tensorwire.servers.repository.watching import Watcher
 pytest.importorskip("watchfiles")
 
 
-async def until(true: object, patience: float = 20.0) -> None:
+async def until(true: object, patience: float = PATIENCE) -> None:
     assert callable(true)
     for _ in range(int(patience / 0.02)):
         if true():
