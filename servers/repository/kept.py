@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tensorwire.servers.model import ModelError
@@ -85,11 +85,13 @@ class Kept:
         os.close(descriptor)
         return None
 
-    def prune(self) -> None:
-        """Remove what nobody uses. Raises nothing: what cannot be removed stays."""
+    def prune(self, keep: Collection[Path] = ()) -> None:
+        """Remove what nobody uses, but for the folders to ``keep``: whoever uses them may let go of them meanwhile, and
+        look for them when it starts again. Raises nothing: what cannot be removed stays.
+        """
         with contextlib.suppress(OSError):
             stems = {match[1] for path in self.folder.iterdir() if (match := _STEM.fullmatch(path.name))}
-            for stem in stems:
+            for stem in stems - {place.name for place in keep}:
                 self._remove(self.folder / stem)
 
     def _try_fill(self, place: Path, write: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> Lease | None:

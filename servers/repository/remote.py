@@ -115,7 +115,7 @@ class RemoteSource:
             self._release({*in_use, *seen.paths.values()})
             if self._litter and not self._pending:  # what is pending may be in the cache, unused as yet
                 self._litter = False
-                run_aside(self._kept.prune)
+                run_aside(partial(self._kept.prune, {*self._leases, *seen.paths.values()}))
         if older and latest:
             seen.wanted = seen.wanted[-latest:]
         return seen

@@ -85,6 +85,8 @@ def test_what_is_used_stays_and_the_rest_goes(tmp_path: Path) -> None:
     kept.prune()
     assert names(kept) == [f"1-{DIGEST}", f"1-{DIGEST}.lock", "about.json"]
     used.close()
+    kept.prune({kept.place(1, DIGEST)})
+    assert names(kept) == [f"1-{DIGEST}", f"1-{DIGEST}.lock", "about.json"]
     kept.prune()
     assert names(kept) == ["about.json"]
     Kept(tmp_path / "none", URL).prune()
