@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tensorwire._direct import Direct
 from tensorwire._fit import Fit
 from tensorwire._messages import Tensors, TensorSpec
 from tensorwire.servers.model import Array, ModelFailure, RequestError, Signature, quoted
@@ -61,6 +62,25 @@ class Check:
         self._outputs = Fit(signature.outputs)
         self._exact = exact
         self._told: set[str] = set()
+
+    def direct(
+        self,
+        run: Callable[[str, Mapping[str, Array], Sequence[str]], Mapping[str, Any]],
+        failed: Callable[[BaseException, str], RequestError],
+    ) -> Direct[RequestError]:
+        """What runs a model between these checks, on the thread that asks; ``failed`` makes an answer of what is raised
+        for a request of that id.
+        """
+        return Direct(
+            run,
+            self.signature.name,
+            self._inputs,
+            self._outputs,
+            self.outputs,
+            self.asked,
+            self.results,
+            failed,
+        )
 
     def feeds(self, tensors: Tensors) -> dict[str, Array]:
         """The inputs by name, in the signature's order (the request's own arrays; copies only of what is no

@@ -12,7 +12,7 @@ from tensorwire.servers.check import Check
 from tensorwire.servers.deadline import deadline
 from tensorwire.servers.model import Array, Model, ModelFailure, RequestError, failure_text, quoted
 
-__all__ = ["Cancelled", "Expired", "Job", "Limit", "bare", "late", "run"]
+__all__ = ["Cancelled", "Expired", "Job", "Limit", "bare", "failed", "late", "run"]
 
 _log = logging.getLogger("tensorwire.service")
 
@@ -105,13 +105,14 @@ def run(
     """Run a model on this thread; returns every error as a RequestError."""
     try:
         return Response(check.results(model.run(check.signature.name, feeds, asked), asked))
-    except RequestError as error:
-        return bare(error)
     except BaseException as error:  # a signal that ends the process is no exception here: see App.run
-        return _failed(model.name, request_id, error)
+        return failed(model.name, error, request_id)
 
 
-def _failed(name: str, request_id: str, error: BaseException) -> RequestError:
+def failed(name: str, error: BaseException, request_id: str) -> RequestError:
+    """What a client gets for what a model of that name has raised. What is not meant for it is logged, too."""
+    if isinstance(error, RequestError):
+        return bare(error)
     request_id = _plain(request_id) or uuid4().hex[:8]
     where = None if isinstance(error, ModelFailure) else error
     text = failure_text(error)

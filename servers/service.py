@@ -13,7 +13,7 @@ from tensorwire._messages import Metadata, Request, Response
 from tensorwire._version import __version__
 from tensorwire.servers.demand import Demand
 from tensorwire.servers.engines.registry import is_model
-from tensorwire.servers.job import Cancelled, Expired, Job, Limit, bare, late, run
+from tensorwire.servers.job import Cancelled, Expired, Job, Limit, bare, late
 from tensorwire.servers.model import Model, RequestError
 from tensorwire.servers.repository.config import RepositoryConfig
 from tensorwire.servers.repository.loading import Load
@@ -143,6 +143,23 @@ class Service:
     def _all(self) -> list[Served]:
         return [*self._servables, *self._finishing]
 
+    def answer(self, request: Request, received: float) -> Response | RequestError | None:
+        """The result of a request that an inline model can answer on the spot, and nearly all for one are: it was
+        ``received`` by time.perf_counter(), and has no deadline.
+
+        None, and nothing was run or counted, when it is one for ``submit``.
+        """
+        served = self._servables.newest(request.model)
+        if served is None or served.direct is None or served.mirror is not None or self._timeout_ms or self._closed:
+            return None
+        result = served.direct.answer(request)
+        if result is not None:
+            self.requests += 1
+            served.tally.add(received, perf_counter(), type(result) is not Response)
+            if type(result) is not Response:
+                self.failures += 1
+        return result
+
     def submit(
         self,
         request: Request,
@@ -179,11 +196,6 @@ class Service:
                 done = served.mirror.follow(request, meant.signature, done)
             if served.workers is None:
                 abandoned = None  # it runs at once
-                if not (deadline_ms or request.deadline_ms or self._timeout_ms):
-                    feeds = check.feeds(request.inputs)
-                    result = run(served.model, check, feeds, check.asked(request.outputs), request.id)
-                    self._deliver(served, began, done, result)
-                    return
             limit = Limit(request, began, deadline_ms, self._timeout_ms)
             job = Job(served.model, check, request, limit, abandoned)
             if served.workers is not None:

@@ -267,6 +267,7 @@ cdef extern from "<sys/socket.h>" nogil:
         iovec *msg_iov
         size_t msg_iovlen
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    ssize_t send(int fd, const void *data, size_t n, int flags)
     ssize_t recv(int fd, void *data, size_t n, int flags)
 
 cdef extern from "<poll.h>" nogil:

@@ -18,15 +18,6 @@ cdef class Fit:
     numpy's one object of its kind; what it does not accept may still be right, and is for a slower look.
     """
 
-    cdef Py_ssize_t count
-    cdef tuple names
-    cdef dict places            # name -> position
-    cdef list dtypes            # of each spec; None: any
-    cdef int *ranks             # 0: any
-    cdef int64_t *sizes         # of all dimensions, one spec after the other; -1: any
-    cdef Py_ssize_t *starts     # of each spec's in `sizes`
-    cdef bint any
-
     def __cinit__(self, specs, bint any=False):
         cdef TensorSpec spec
         cdef Py_ssize_t i, axis, dimensions = 0
@@ -58,6 +49,13 @@ cdef class Fit:
 
     def inputs(self, Tensors tensors not None):
         """The arrays by name, in the specs' order (a new dict), or None. Tensors without names have the specs'."""
+        return self.taken(tensors)
+
+    def outputs(self, found, asked):
+        """The outputs that are asked for in a dict, in that order; all when none are (a new dict), or None."""
+        return self.made(found, asked)
+
+    cdef dict taken(self, Tensors tensors):
         cdef tuple names = tensors.names, arrays = tensors.arrays
         cdef Py_ssize_t i, count = len(arrays)
         cdef dict found = {}
@@ -75,8 +73,7 @@ cdef class Fit:
             found[names[i]] = array
         return found if len(found) == count else None
 
-    def outputs(self, found, asked):
-        """The outputs that are asked for in a dict, in that order; all when none are (a new dict), or None."""
+    cdef dict made(self, found, asked):
         cdef dict results = {}
         if type(found) is not dict:
             return None

@@ -20,7 +20,6 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcpy
 
 from tensorwire._budget cimport Budget
-from tensorwire._copies cimport note_sent
 from tensorwire._pace cimport Pace
 from tensorwire._pending cimport Exchange, Link
 from tensorwire._frame cimport Frame
@@ -28,6 +27,7 @@ from tensorwire._head cimport Head
 from tensorwire._heads cimport refresh_date, response_head
 from tensorwire._incoming cimport Incoming, has_more
 from tensorwire._memory cimport Chunk, budgeted
+from tensorwire._outgoing cimport Outgoing
 
 cdef enum State:
     HEAD
@@ -40,7 +40,6 @@ cdef enum State:
 cdef enum:
     LINGER_SECONDS = 5
     TLS_HELLO = 0x16            # the first byte of a client that speaks TLS
-    JOINED_NBYTES = 1 << 14     # replies up to here go out as one string: cheaper than a vectored write
 
 
 cdef class _Connection(Link):
@@ -63,6 +62,7 @@ cdef class _Connection(Link):
     cdef Py_ssize_t unsent
     cdef Pace coming                # of the body at hand
     cdef Pace going                 # of the last answer
+    cdef Outgoing outgoing          # once it is made
 
     def __init__(self, handler):
         self.handler = handler
@@ -74,6 +74,7 @@ cdef class _Connection(Link):
 
     def connection_made(self, transport):
         self.transport = transport
+        self.outgoing = Outgoing(transport)
         refresh_date()
         self.handler.connected(self)
 
@@ -212,7 +213,7 @@ cdef class _Connection(Link):
         self.state = BODY
         self.coming.begin()
         if self.parsed.expects and take == 0:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.outgoing.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return False
 
     cdef bint wait(self) except -1:
@@ -302,15 +303,8 @@ cdef class _Connection(Link):
         return 0
 
     cdef int send(self, int status, Frame frame) except -1:
-        cdef bytes head = response_head(status, frame.nbytes, self.keep_alive, self.parsed.old_http)
-        cdef list buffers = frame.buffers
         self.going.begin()
-        if frame.nbytes > JOINED_NBYTES:
-            self.transport.writelines([head, *buffers])
-            return 0
-        note_sent(frame.nbytes)
-        self.transport.write(head + buffers[0] if len(buffers) == 1 else b"".join([head, *buffers]))
-        return 0
+        return self.outgoing.send(response_head(status, frame.nbytes, self.keep_alive, self.parsed.old_http), frame)
 
     cdef int refuse(self, int status, str reason) except -1:
         """Answer before the request was read, then discard what still comes of it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 
-from tensorwire import Frame, Request, Response, encode
+from tensorwire import DecodeError, Frame, Request, Response, decode, encode
 from tensorwire._budget import Budget
 from tensorwire._net import Connection
 from tensorwire._pending import Exchange
@@ -18,12 +18,12 @@ from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.tls_connection import TlsConnection
 from tensorwire.servers.fronts.wire import (
+    EMPTY_BODY,
     error_frame,
     header_deadline,
     internal_error,
     is_wire,
     over_limit,
-    read_message,
     result_frame,
 )
 from tensorwire.servers.model import RequestError
@@ -92,7 +92,10 @@ class WireHandler:
         result: RequestError
         try:
             target = read_target(exchange.path) if exchange.path != b"/" else None
-            message = read_message(exchange.body)
+            body = exchange.body
+            if body is None or not body.nbytes:
+                raise RequestError(400, EMPTY_BODY)
+            message = decode(body)
             if self.backlog.nbytes > self.backlog.limit:
                 self.backlog.admit()
             if type(message) is not Request:
@@ -100,6 +103,11 @@ class WireHandler:
                 return
             exchange.model = message.model if target is None else target.model or message.model
             names = not message.outputs
+            if target is None and exchange.deadline is None:
+                at_once = self._service.answer(message, exchange.started)
+                if at_once is not None:
+                    exchange.reply(*result_frame(at_once, names))
+                    return
             deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
             answer = Answer(self, exchange, names)
             self._service.submit(
@@ -113,6 +121,8 @@ class WireHandler:
             return
         except RequestError as error:
             result = error
+        except DecodeError as error:
+            result = RequestError(400, str(error))
         except Exception as error:
             result = internal_error(error, f"request from {exchange.peer}")
         answer_with(exchange, *result_frame(result, names))

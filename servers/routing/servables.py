@@ -114,6 +114,13 @@ class Servables:
     def mirror(self, name: str) -> Mirror | None:
         return self._models[name].mirror
 
+    def newest(self, name: str) -> Served | None:
+        """The version that has all requests for a model ('': the default) that name none; None when there is a choice
+        to make, or none to have.
+        """
+        versions = self._models.get(name or self.default)
+        return None if versions is None else versions.newest
+
     def pick(self, name: str, version: int | None = None, label: str = "", request_id: str = "") -> Served:
         """The version that a request is for: by number, by label, by the weights of the model's versions, or the
         newest.

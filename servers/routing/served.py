@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tensorwire.servers.check import Check
+from tensorwire.servers.job import failed
 from tensorwire.servers.model import Model, RequestError, quoted
 from tensorwire.servers.pagelock import PageLock
 from tensorwire.servers.routing.tally import Tally
@@ -23,10 +25,11 @@ _MOST_LISTED = 20
 class Served:
     """A model with its threads (``workers``: None when it runs inline) and the prepared checks of its signatures.
 
-    ``tally`` counts its requests; ``mirror`` is where they are copied to (None: nowhere).
+    ``direct`` answers requests on the spot (None: there are threads). ``tally`` counts its requests; ``mirror`` is
+    where they are copied to (None: nowhere).
     """
 
-    __slots__ = ("_checks", "_default", "_pages", "mirror", "model", "tally", "workers")
+    __slots__ = ("_checks", "_default", "_pages", "direct", "mirror", "model", "tally", "workers")
 
     def __init__(self, model: Model, max_queue: int, loop: asyncio.AbstractEventLoop | None) -> None:
         self.model = model
@@ -39,6 +42,7 @@ class Served:
         self.workers = (
             None if model.inline else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
         )
+        self.direct = None if self.workers else self._default.direct(model.run, partial(failed, model.name))
 
     @property
     def in_flight(self) -> int:

@@ -1,0 +1,7 @@
+from tensorwire._frame cimport Frame
+
+cdef class Outgoing:
+    cdef object transport
+    cdef int fd                 # -1: what is written must go through the transport
+    cdef int send(self, bytes head, Frame frame) except -1
+    cdef int write(self, bytes data) except -1
