@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from threading import Lock
 from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar
 
 from numpy.typing import NDArray
@@ -101,11 +101,12 @@ class BaseClient(Generic[_C]):
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._total_timeout = total_timeout
+        self._no_total = TimeLimit(timeout)
         self._retries = retries
         self._max_nbytes = max_nbytes
+        self._response: Callable[[Answer], Response] = partial(response_in, server=self._address.text)
         self._output_names: tuple[str, ...] = ()
         self._closed = False
-        self._lock = Lock()
         self._idle: list[_C] = []
         self._max_idle = _MAX_IDLE
         self._pid = os.getpid()
@@ -118,8 +119,11 @@ class BaseClient(Generic[_C]):
 
     def _limit(self, message: Request | MetadataRequest) -> TimeLimit:
         total = self._total_timeout
-        if isinstance(message, Request) and message.deadline_ms > 0:
-            allowed = message.deadline_ms / 1000 + _GRACE
+        deadline_ms = message.deadline_ms if type(message) is Request else 0
+        if total is None and not deadline_ms:
+            return self._no_total  # It has no clock of its own.
+        if deadline_ms:
+            allowed = deadline_ms / 1000 + _GRACE
             total = allowed if total is None else min(total, allowed)
         return TimeLimit(self._timeout, total)
 
@@ -137,9 +141,6 @@ class BaseClient(Generic[_C]):
             return pause
         finally:
             del error  # Its traceback refers to this frame.
-
-    def _response(self, answer: Answer) -> Response:
-        return response_in(answer, self._address.text)
 
     def _response_into(self, into: Into) -> Callable[[Answer], Response]:
         return partial(response_in, server=self._address.text, read=into.read)
@@ -182,28 +183,33 @@ class BaseClient(Generic[_C]):
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
         if self._pid != os.getpid():
-            # A forked child: the sockets are the parent's, and a lock may have been held when it forked.
-            self._lock, self._idle, self._pid = Lock(), [], os.getpid()
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._new_connection()
+            self._idle, self._pid = [], os.getpid()  # A forked child: the sockets are the parent's.
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_connection()
 
     def _give_back(self, connection: _C) -> None:
-        with self._lock:
-            if len(self._idle) < self._max_idle:
-                self._idle.append(connection)
-                return
-        connection.close()
+        if len(self._idle) >= self._max_idle:
+            connection.close()
+            return
+        self._idle.append(connection)
+        if not self._max_idle:  # Another thread has retired the client meanwhile.
+            self._retire()
 
     def _retire(self) -> list[_C]:
-        """Keep no connection from now on; exchanges under way, and later ones, still work."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-            self._max_idle = 0
-        for connection in idle:
-            connection.close()
-        return idle
+        """Keep no connection from now on; exchanges under way, and later ones, still work. Returns what it has closed.
+
+        Lists hand an item to one thread only, so each connection is closed once, by this or a later call.
+        """
+        self._max_idle = 0
+        closed: list[_C] = []
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                connection.close()
+                closed.append(connection)
+        return closed
 
 
 def _with_credentials(headers: Mapping[str, str], auth: tuple[str, str] | None, token: str | None) -> Mapping[str, str]:
