@@ -91,7 +91,7 @@ class Peer:
         await self.writer.drain()
 
     async def answer(self) -> tuple[int, dict[bytes, bytes], bytes]:
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 60)
         first, *lines = head[:-4].split(b"\r\n")
         fields = dict(line.lower().split(b": ", 1) for line in lines)
         body = await self.reader.readexactly(int(fields.get(b"content-length", 0)))
@@ -102,10 +102,10 @@ class Peer:
         return status, tw.decode(body, tw.Response).errors[0].message
 
     async def ended(self) -> bool:
-        return await asyncio.wait_for(self.reader.read(), 10) == b""
+        return await asyncio.wait_for(self.reader.read(), 60) == b""
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.002)
 
@@ -133,6 +133,6 @@ async def peers(handler: Echo) -> AsyncIterator[Callable[[], Coroutine[Any, Any,
             peer.writer.close()
             with contextlib.suppress(ConnectionError):
                 await peer.writer.wait_closed()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while handler.open:
                 await asyncio.sleep(0.002)

@@ -111,8 +111,8 @@ cdef class _Connection(Link):
             self.incoming.filled += n
             if self.state == HEAD:
                 self.advance()
-            if self.incoming.filled == self.incoming.size and self.state == BUSY:
-                self.pause_reading()
+            else:
+                self.read_on()
 
     def eof_received(self):
         # A client may close its sending side and still wait for the answers to what it has sent whole.
@@ -142,6 +142,15 @@ cdef class _Connection(Link):
             self.advancing = False
         if self.ended and self.state in (HEAD, BODY) and not self.held_up():
             self.transport.close()  # the rest of this request will not come
+            return 0
+        return self.read_on()
+
+    cdef int read_on(self) except -1:
+        """Read as long as there is room for what comes behind the request in flight, or behind unread answers."""
+        if self.state in (HEAD, BUSY) and self.incoming.filled == self.incoming.size:
+            self.pause_reading()
+        elif self.state in (HEAD, BODY, BUSY):
+            self.resume_reading()
         return 0
 
     cdef bint take_head(self) except -1:
@@ -232,7 +241,6 @@ cdef class _Connection(Link):
         """The budget has room for the body that waits."""
         self.state = HEAD
         self.active = True
-        self.resume_reading()
         self.receive(0)
         self.advance()
 
@@ -276,7 +284,6 @@ cdef class _Connection(Link):
             return self.finish(self.incoming.filled > 0 or self.reading_paused or
                                (self.draining and has_more(self.transport)))
         self.state = HEAD
-        self.resume_reading()
         return self.advance()
 
     cdef int finish(self, bint more_comes) except -1:
