@@ -76,6 +76,9 @@ class Echo:
     def disconnected(self, connection: Connection) -> None:
         self.open.discard(connection)
 
+    def records(self) -> bool:
+        return True
+
     def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
         self.log.append(status)
 

@@ -3,7 +3,7 @@
 cimport cython
 
 from tensorwire._fit cimport Fit
-from tensorwire._messages cimport Request, Response
+from tensorwire._messages cimport Request, Response, make_response
 
 
 @cython.final
@@ -50,6 +50,6 @@ cdef class Direct:
             asked = self.asked(request.outputs) if request.outputs else self.all_outputs
             found = self.run(self.signature, feeds, asked)
             results = self.makes.made(found, asked)
-            return Response(self.results(found, asked) if results is None else results)
+            return make_response(results) if results is not None else Response(self.results(found, asked))
         except BaseException as error:  # a signal that ends the process is no exception on a server's loop
             return self.failed(error, request.id)

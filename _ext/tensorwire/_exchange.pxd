@@ -1,13 +1,21 @@
 from tensorwire._answer cimport Answer, AnswerHead, HeadBuffer
 from tensorwire._memory cimport Chunk
 
+cdef class Format:
+    cdef readonly str server
+    cdef readonly bytes head
+    cdef readonly Py_ssize_t max_nbytes
+    cdef bytes last                 # the last request's whole head
+    cdef Py_ssize_t last_nbytes     # and the size of its body
+    cdef bytes head_for(self, Py_ssize_t nbytes)
+
 cdef class Exchange:
     cdef readonly list pending      # buffers still to be sent, bytes or flat memoryviews
     cdef readonly Answer answer
     cdef readonly bint begun        # any byte of an answer has come
     cdef public bint keep           # the connection may serve another exchange after this one
     cdef readonly bint whole        # the target is a body's end: it may be waited for in one piece
-    cdef object format
+    cdef Format format
     cdef object place
     cdef HeadBuffer buffer
     # Received bytes of heads that are not yet consumed lie from `start` to `filled` in the buffer.

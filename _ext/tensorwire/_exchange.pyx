@@ -5,7 +5,6 @@ chunked bodies and those that end with the connection are collected first.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 cimport cython
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
@@ -29,14 +28,24 @@ Place = Callable[[Chunk, int], tuple[int, memoryview] | None]
 """Asked once the first bytes of a body, so many, are in its Chunk: (offset, where those from there on belong)."""
 
 
-class Format(NamedTuple):
-    """What every exchange with a server has in common: its name in errors, the request head up to the value of
+@cython.final
+cdef class Format:
+    """Format(server, head, max_nbytes)\n--\n\nWhat every exchange with a server has in common: its name in errors, the request head up to the value of
     Content-Length, and the bound on an answer's body.
     """
 
-    server: str
-    head: bytes
-    max_nbytes: int
+    def __cinit__(self, str server not None, bytes head not None, Py_ssize_t max_nbytes):
+        self.server = server
+        self.head = head
+        self.max_nbytes = max_nbytes
+        self.last_nbytes = -1
+
+    cdef bytes head_for(self, Py_ssize_t nbytes):
+        """The whole head of a request with so many bytes; a client's requests are mostly of one size."""
+        if nbytes != self.last_nbytes:
+            self.last = b"%b%d\r\n\r\n" % (self.head, nbytes)
+            self.last_nbytes = nbytes
+        return self.last
 
 
 @cython.final
@@ -47,8 +56,8 @@ cdef class Exchange:
     there is an ``answer``. ``buffer`` is where heads go; it is free until then.
     """
 
-    def __cinit__(self, format, Frame frame not None, HeadBuffer buffer not None, place=None):
-        cdef bytes head = b"%b%d\r\n\r\n" % (format.head, frame.nbytes)
+    def __cinit__(self, Format format not None, Frame frame not None, HeadBuffer buffer not None, place=None):
+        cdef bytes head = format.head_for(frame.nbytes)
         self.pending = [head, *frame.buffers]
         self.total = len(head) + frame.nbytes
         self.format = format

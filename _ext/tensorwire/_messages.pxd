@@ -43,3 +43,4 @@ cdef class Metadata:
     cdef readonly tuple outputs
 
 cdef Tensors make_tensors(tuple names, tuple arrays)
+cdef Response make_response(dict outputs)

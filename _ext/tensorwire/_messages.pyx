@@ -23,6 +23,13 @@ cdef Tensors as_tensors(value):
     return Tensors(value)
 
 
+cdef Response make_response(dict outputs):
+    cdef Response response = Response.__new__(Response)
+    response.outputs = as_tensors(outputs)
+    response.errors = ()
+    return response
+
+
 cdef tuple checked_names(tuple names):
     for name in names:
         if type(name) is not str:

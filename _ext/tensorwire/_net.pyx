@@ -39,6 +39,7 @@ cdef enum State:
 
 cdef enum:
     LINGER_SECONDS = 5
+    SMALL = 16 << 10            # bytes of an answer that is not worth a word when nobody keeps a record
     TLS_HELLO = 0x16            # the first byte of a client that speaks TLS
 
 
@@ -277,7 +278,8 @@ cdef class _Connection(Link):
         if (self.ended and not self.incoming.filled) or (self.draining and not self.owed):
             self.keep_alive = False
         self.send(status, frame)
-        self.handler.replied(exchange, status, frame.nbytes)
+        if frame.nbytes > SMALL or self.handler.records():
+            self.handler.replied(exchange, status, frame.nbytes)
         if self.state == CLOSED:
             return 0
         if not self.keep_alive:

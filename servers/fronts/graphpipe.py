@@ -70,6 +70,7 @@ class WireHandler:
         backlog.watch(self.connections)
         self.hand_over = hand_over
         self.claims = is_wire
+        self.records = access.enabled
         self._service = service
         self._limits = limits
         self._closed = closed

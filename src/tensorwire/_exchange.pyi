@@ -1,7 +1,7 @@
 """One HTTP/1.1 request of a client and its answer, without a socket: what is still to send, where received bytes go."""
 
 from collections.abc import Callable
-from typing import NamedTuple, final
+from typing import final
 
 from tensorwire._answer import Answer, HeadBuffer
 from tensorwire._frame import Frame
@@ -9,10 +9,15 @@ from tensorwire._memory import Chunk
 
 Place = Callable[[Chunk, int], tuple[int, memoryview] | None]
 
-class Format(NamedTuple):
-    server: str
-    head: bytes
-    max_nbytes: int
+@final
+class Format:
+    def __init__(self, server: str, head: bytes, max_nbytes: int) -> None: ...
+    @property
+    def server(self) -> str: ...
+    @property
+    def head(self) -> bytes: ...
+    @property
+    def max_nbytes(self) -> int: ...
 
 @final
 class Exchange:
