@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ def large(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"y": np.ones(ANSWER // 4, np.float32)}
 
 
+def unhurried(inputs: dict[str, Any]) -> dict[str, Any]:
+    """As ``large``, for a loop that counts an answer before the next request is run, on a busy machine, too."""
+    time.sleep(0.05)
+    return large(inputs)
+
+
 def handed_over(body: bytes) -> bytes:
     """Behind a page, whose answer is to be read first."""
     return head("GET", "/healthz") + post(body)
@@ -38,7 +45,7 @@ def test_requests_are_refused_while_too_many_answers_wait(
 ) -> None:
     """``burst``: all requests are there before the first has its answer."""
     with (
-        BackgroundServer(large, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server,
+        BackgroundServer(unhurried, listen=f"unix:{tmp_path}/s", memory_limit=LIMIT) as server,
         contextlib.ExitStack() as opened,
     ):
         service, backlog = server.app.service, server.app.backlog
