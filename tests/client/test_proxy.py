@@ -70,6 +70,11 @@ def test_the_certificate_is_the_servers(connect: Connect, secure: BackgroundServ
         client.infer({"x": X})
 
 
+def asked(proxy: HttpProxy) -> int:
+    """How often the proxy was asked for one of our servers: others in this process go by the environment, too."""
+    return sum("127.0.0.1" in line for line in proxy.seen)
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("name", ["{}_proxy", "{}_PROXY", "all_proxy"])
 def test_the_environment(
@@ -88,18 +93,18 @@ def test_the_environment(
         )
         with connect(url, verify=certificate) as client:
             echo(client, 1)
-        assert len(proxy.seen) == 1
+        assert asked(proxy) == 1
         with connect(url, verify=certificate, proxy=False) as client:
             echo(client, 1)
         for bypass in ("127.0.0.1", "example.org, 127.0.0.1", "*", url.partition("//")[2]):
             monkeypatch.setenv("no_proxy", bypass)
             with connect(url, verify=certificate) as client:
                 echo(client, 1)
-        assert len(proxy.seen) == 1
+        assert asked(proxy) == 1
         monkeypatch.setenv("no_proxy", "example.org,127.0.0.11")
         with connect(url, verify=certificate) as client:
             echo(client, 1)
-        assert len(proxy.seen) == 2
+        assert asked(proxy) == 2
 
 
 def test_unix_sockets_have_no_proxy(
