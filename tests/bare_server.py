@@ -15,7 +15,7 @@ from tensorwire._budget import Budget
 from tensorwire._net import Connection
 from tensorwire._pending import Exchange
 
-__all__ = ["LOOPS", "REQUEST", "Echo", "Peer", "peers", "post"]
+__all__ = ["LOOPS", "REQUEST", "Echo", "Peer", "Scenario", "peers", "post"]
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -76,9 +76,6 @@ class Echo:
     def disconnected(self, connection: Connection) -> None:
         self.open.discard(connection)
 
-    def records(self) -> bool:
-        return True
-
     def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
         self.log.append(status)
 
@@ -111,6 +108,10 @@ class Peer:
         async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.002)
+
+
+Scenario = Callable[[Peer], Coroutine[Any, Any, None]]
+"""What a peer does."""
 
 
 def post(body: bytes = REQUEST, *fields: bytes, version: bytes = b"1.1", path: bytes = b"/") -> bytes:

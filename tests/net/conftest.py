@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from bare_server import LOOPS, Echo, Peer, peers
+from bare_server import LOOPS, Echo, Scenario, peers
 
 import tensorwire as tw
-
-Scenario = Callable[[Peer], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(params=LOOPS)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from bare_server import REQUEST, Echo, Peer, post
+from bare_server import REQUEST, Echo, Peer, Scenario, post
 
 import tensorwire as tw
-
-Scenario = Callable[[Peer], Coroutine[Any, Any, None]]
 
 
 def test_keep_alive(play: Callable[[Scenario], Echo]) -> None:

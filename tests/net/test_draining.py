@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from bare_server import Echo, Peer, post
+from bare_server import Echo, Peer, Scenario, post
 
 import tensorwire as tw
 from tensorwire._net import Connection
-
-Scenario = Callable[[Peer], Coroutine[Any, Any, None]]
 
 BODIES = [bytes(tw.encode(tw.Request({"x": np.array([i])}))) for i in range(6)]
 

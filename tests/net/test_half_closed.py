@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from bare_server import Echo, Peer, post
+from bare_server import Echo, Peer, Scenario, post
 
 import tensorwire as tw
-
-Scenario = Callable[[Peer], Coroutine[Any, Any, None]]
 
 
 def test_a_half_closed_peer_gets_its_answer(play: Callable[[Scenario], Echo]) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from bare_server import Echo, Peer, post
+from bare_server import Echo, Peer, Scenario, post
 
 import tensorwire as tw
-
-Scenario = Callable[[Peer], Coroutine[Any, Any, None]]
 
 
 def numbered(i: int, size: int = 1000) -> bytes:
