@@ -155,9 +155,9 @@ class Service:
         result = served.direct.answer(request)
         if result is not None:
             self.requests += 1
-            served.tally.add(received, perf_counter(), type(result) is not Response)
-            if type(result) is not Response:
-                self.failures += 1
+            failed = type(result) is not Response
+            served.tally.add(received, perf_counter(), failed)
+            self.failures += failed
         return result
 
     def submit(

@@ -11,8 +11,8 @@ cdef class Direct:
     """Direct(run, signature, inputs, outputs, all_outputs, asked, results, failed)\n--\n\nA model's own ``run``, by its default ``signature``, between the checks of what it takes and makes.
 
     ``inputs`` and ``outputs`` say what fits at first sight. ``all_outputs`` are computed for a request that names none,
-    ``asked(names)`` for one that names some; ``results(found, asked)`` looks closer at results that do not fit at first sight, and
-    ``failed(error, id)`` makes an answer of whatever these and the model raise.
+    ``asked(names)`` for one that names some; ``results(found, asked)`` looks closer at results that do not fit at first
+    sight, and ``failed(error, id)`` makes an answer of whatever these and the model raise.
     """
 
     cdef object run

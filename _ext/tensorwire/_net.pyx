@@ -39,7 +39,6 @@ cdef enum State:
 
 cdef enum:
     LINGER_SECONDS = 5
-    SMALL = 16 << 10            # bytes of an answer that is not worth a word when nobody keeps a record
     TLS_HELLO = 0x16            # the first byte of a client that speaks TLS
 
 
@@ -278,8 +277,7 @@ cdef class _Connection(Link):
         if (self.ended and not self.incoming.filled) or (self.draining and not self.owed):
             self.keep_alive = False
         self.send(status, frame)
-        if frame.nbytes > SMALL or self.handler.records():
-            self.handler.replied(exchange, status, frame.nbytes)
+        self.handler.replied(exchange, status, frame.nbytes)
         if self.state == CLOSED:
             return 0
         if not self.keep_alive:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 
-from tensorwire import DecodeError, Frame, Request, Response, decode, encode
+from tensorwire import Frame, Request, Response, encode
 from tensorwire._budget import Budget
 from tensorwire._net import Connection
 from tensorwire._pending import Exchange
@@ -18,12 +18,12 @@ from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.tls_connection import TlsConnection
 from tensorwire.servers.fronts.wire import (
-    EMPTY_BODY,
     error_frame,
     header_deadline,
     internal_error,
     is_wire,
     over_limit,
+    read_message,
     result_frame,
 )
 from tensorwire.servers.model import RequestError
@@ -70,7 +70,6 @@ class WireHandler:
         backlog.watch(self.connections)
         self.hand_over = hand_over
         self.claims = is_wire
-        self.records = access.enabled
         self._service = service
         self._limits = limits
         self._closed = closed
@@ -93,10 +92,7 @@ class WireHandler:
         result: RequestError
         try:
             target = read_target(exchange.path) if exchange.path != b"/" else None
-            body = exchange.body
-            if body is None or not body.nbytes:
-                raise RequestError(400, EMPTY_BODY)
-            message = decode(body)
+            message = read_message(exchange.body)
             if self.backlog.nbytes > self.backlog.limit:
                 self.backlog.admit()
             if type(message) is not Request:
@@ -122,8 +118,6 @@ class WireHandler:
             return
         except RequestError as error:
             result = error
-        except DecodeError as error:
-            result = RequestError(400, str(error))
         except Exception as error:
             result = internal_error(error, f"request from {exchange.peer}")
         answer_with(exchange, *result_frame(result, names))

@@ -42,8 +42,5 @@ class Handler(Protocol):
 
     def disconnected(self, connection: Connection) -> None: ...
 
-    def records(self) -> bool:
-        """True when small replies are to be told of, too: asked after each, since a log may be turned on and off."""
-
     def replied(self, exchange: Exchange, status: int, nbytes: int) -> None:
         """A reply was handed to the transport (for the access log, and what counts those that are not read)."""

@@ -67,8 +67,7 @@ class Client(BaseClient[Connection]):
         """
         request = Request(inputs, outputs, **fields)
         if out is None:
-            results = self._call(request, self._response).outputs
-            return results if results.names else self._named(request, results)
+            return self._named(request, self._call(request, self._response).outputs)
         into = self._into(request, out)
         return into.tensors(self._call(request, self._response_into(into), into.place).outputs)
 
