@@ -139,11 +139,11 @@ static void put_payload(tw_out *out, tw_part *part)
     align(out, 4, TW_PAYLOAD_ALIGN);
     set_offset(out, part->site, out->pos);
     put32(out, (uint32_t)part->nbytes);
+    part->header_end = tw_header_size(out);
     if (part->inlined) {
         put(out, part->data, part->nbytes);
         return;
     }
-    part->header_end = tw_header_size(out);
     out->pos += part->nbytes;
     out->external += part->nbytes;
 }

@@ -38,7 +38,7 @@ typedef struct {
     const tw_chars *strings; /* String tensors */
     uint64_t count;
     uint64_t site;          /* filled: where the offset of the payload stands */
-    uint64_t header_end;    /* filled: header bytes before the payload, when it is not inlined */
+    uint64_t header_end;    /* filled: header bytes before the payload */
 } tw_part;
 
 typedef struct {

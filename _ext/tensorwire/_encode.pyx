@@ -4,8 +4,6 @@ cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
@@ -13,7 +11,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from tensorwire._c cimport (
-    NPY_USERDEF, TW_STRING, tw_chars, tw_error_part, tw_fault, tw_header_size, tw_metadata_parts, tw_names, tw_out, tw_part,
+    TW_STRING, tw_chars, tw_error_part, tw_fault, tw_header_size, tw_metadata_parts, tw_names, tw_out, tw_part,
     tw_request_parts, tw_response_parts, tw_spec_part, tw_status, tw_write_metadata, tw_write_metadata_request,
     tw_write_request, tw_write_response,
 )
@@ -21,7 +19,7 @@ from tensorwire._copies cimport note_sent
 from tensorwire._dlpack cimport from_dlpack
 from tensorwire._dtypes cimport wire_type
 from tensorwire._frame cimport Frame
-from tensorwire._memory cimport Held
+from tensorwire._layout cimport Layout, assemble, layout_of
 from tensorwire._messages cimport Metadata, MetadataRequest, Request, Response, Status, Tensors, TensorSpec
 
 from tensorwire._dtypes import spec_type
@@ -34,6 +32,8 @@ cdef enum:
     # about as much as copying half a kilobyte.
     INLINE_NBYTES = 512
     MESSAGE_END = 0x80000000    # where a flatbuffer must end; the writer checks the whole message
+
+cdef Layout last_request = None, last_response = None
 
 cdef union Parts:
     tw_request_parts request
@@ -173,30 +173,23 @@ cdef int fill_part(_Scratch scratch, cnp.ndarray array, tw_part *part, str kind,
     raise EncodeError(f"{label(kind, names, i)}: the wire has no type for dtype {array.dtype}")
 
 
-cdef memoryview view_of(cnp.ndarray array):
-    """A flat read-only byte view that holds the array; dtypes without a buffer format are seen as bytes first."""
-    if array.descr.type_num >= NPY_USERDEF:
-        array = array.reshape(-1).view(np.uint8)
-    cdef Held held = Held(array)
-    held.view.readonly = True
-    return PyMemoryView_FromObject(held)
-
-
 @cython.nonecheck(True)  # a message made by __new__ alone has none
-cdef tw_part *fill_parts(_Scratch scratch, Tensors tensors, str kind, list arrays) except? NULL:
-    """Describe the tensors; `arrays` receives those whose payload stays outside the header, None for the others."""
+cdef list made_of(Tensors tensors, str kind):
+    """The tensors as the writer takes them. It may run the caller's code, so nothing points into them before."""
     cdef Py_ssize_t n = len(tensors.arrays), i
+    if n and tensors.names and len(tensors.names) != n:
+        raise EncodeError(f"{len(tensors.names)} names for {n} tensors")
+    return [as_array(tensors.arrays[i], kind, tensors.names, i) for i in range(n)]
+
+
+cdef tw_part *fill_parts(_Scratch scratch, list arrays, str kind, tuple names) except? NULL:
+    cdef Py_ssize_t n = len(arrays), i
     cdef tw_part *parts
     if n == 0:
         return NULL
-    if tensors.names and len(tensors.names) != n:
-        raise EncodeError(f"{len(tensors.names)} names for {n} tensors")
-    # All conversions come first: they may run the caller's code, and the parts point into the arrays.
-    cdef list made = [as_array(tensors.arrays[i], kind, tensors.names, i) for i in range(n)]
     parts = <tw_part *>scratch.take(n * sizeof(tw_part))
     for i in range(n):
-        fill_part(scratch, made[i], &parts[i], kind, tensors.names, i)
-        arrays.append(None if parts[i].dtype == TW_STRING or parts[i].inlined else scratch.kept[-1])
+        fill_part(scratch, arrays[i], &parts[i], kind, names, i)
     return parts
 
 
@@ -204,35 +197,8 @@ cdef int too_large(tw_fault *fault) except -1:
     raise EncodeError(f"the message would have {fault.have:,} bytes; a flatbuffer ends below 2 GiB ({fault.want:,})")
 
 
-cdef Frame assemble(bytes header, uint64_t nbytes, tw_part *parts, list arrays):
-    """Header and payloads in the order of the message."""
-    cdef Frame frame = Frame.__new__(Frame)
-    cdef list buffers = []
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(header), start = 0, end, i
-    cdef memoryview view = None
-    for i in range(len(arrays)):
-        if arrays[i] is None:
-            continue
-        end = <Py_ssize_t>parts[i].header_end
-        if start == 0 and end == size:
-            buffers.append(header)
-        else:
-            if view is None:
-                view = PyMemoryView_FromObject(header)
-            buffers.append(view[start:end])
-        start = end
-        buffers.append(view_of(arrays[i]))
-    if not buffers:
-        buffers.append(header)
-    elif start < size:
-        buffers.append(view[start:])
-    frame.buffers = buffers
-    frame.nbytes = <Py_ssize_t>nbytes
-    return frame
-
-
-cdef Frame write(object message, Parts *parts, tw_part *tensors, list arrays):
-    """Both passes of the writer: measure, then fill a bytes object of exactly the header's size."""
+cdef bytes write(object message, Parts *parts, uint64_t *nbytes):
+    """Both passes of the writer: measure, then fill a bytes object of exactly the header's size, which is returned."""
     cdef tw_out out
     cdef tw_fault fault
     cdef bytes header = None
@@ -253,18 +219,26 @@ cdef Frame write(object message, Parts *parts, tw_part *tensors, list arrays):
             too_large(&fault)
         if header is None:
             header = PyBytes_FromStringAndSize(NULL, tw_header_size(&out))
-    return assemble(header, out.pos, tensors, arrays)
+    nbytes[0] = out.pos
+    return header
 
 
 @cython.nonecheck(True)
 cdef Frame encode_request(Request request, Py_ssize_t inlined):
+    global last_request
+    cdef list arrays = made_of(request.inputs, "input")
+    cdef tuple fields = (
+        inlined, request.inputs.names, request.outputs, request.config, request.model, request.version, request.label,
+        request.signature, request.id, request.deadline_ms)
+    if last_request is not None and last_request.fits(fields, arrays):
+        return last_request.frame(arrays)
     cdef _Scratch scratch = _Scratch.__new__(_Scratch)
     cdef Parts parts
-    cdef list arrays = []
+    cdef uint64_t nbytes
     scratch.inlined = inlined
     memset(&parts, 0, sizeof(parts))
-    parts.request.inputs.count = <unsigned int>len(request.inputs.arrays)
-    parts.request.inputs.items = fill_parts(scratch, request.inputs, "input", arrays)
+    parts.request.inputs.count = <unsigned int>len(arrays)
+    parts.request.inputs.items = fill_parts(scratch, arrays, "input", request.inputs.names)
     parts.request.input_names = scratch.names(request.inputs.names)
     parts.request.output_names = scratch.names(request.outputs)
     parts.request.config = scratch.text(request.config)
@@ -274,20 +248,29 @@ cdef Frame encode_request(Request request, Py_ssize_t inlined):
     parts.request.request_id = scratch.text(request.id)
     parts.request.model_version = request.version
     parts.request.deadline_ms = request.deadline_ms
-    return write(request, &parts, parts.request.inputs.items, arrays)
+    header = write(request, &parts, &nbytes)
+    layout = layout_of(fields, arrays, parts.request.inputs.items, header, nbytes)
+    if layout is not None:
+        last_request = layout
+    return assemble(header, nbytes, parts.request.inputs.items, arrays)
 
 
 @cython.nonecheck(True)
 cdef Frame encode_response(Response response, Py_ssize_t inlined):
+    global last_response
+    cdef list arrays = made_of(response.outputs, "output")
+    cdef tuple fields = (inlined, response.outputs.names)
+    cdef Py_ssize_t n = len(response.errors), i
+    if last_response is not None and not n and last_response.fits(fields, arrays):
+        return last_response.frame(arrays)
     cdef _Scratch scratch = _Scratch.__new__(_Scratch)
     cdef Parts parts
-    cdef list arrays = []
-    cdef Py_ssize_t n = len(response.errors), i
     cdef tw_error_part *errors
+    cdef uint64_t nbytes
     scratch.inlined = inlined
     memset(&parts, 0, sizeof(parts))
-    parts.response.outputs.count = <unsigned int>len(response.outputs.arrays)
-    parts.response.outputs.items = fill_parts(scratch, response.outputs, "output", arrays)
+    parts.response.outputs.count = <unsigned int>len(arrays)
+    parts.response.outputs.items = fill_parts(scratch, arrays, "output", response.outputs.names)
     parts.response.output_names = scratch.names(response.outputs.names)
     if n:
         errors = <tw_error_part *>scratch.take(n * sizeof(tw_error_part))
@@ -296,7 +279,11 @@ cdef Frame encode_response(Response response, Py_ssize_t inlined):
             errors[i].message = scratch.text((<Status>response.errors[i]).message)
         parts.response.errors = errors
         parts.response.error_count = <unsigned int>n
-    return write(response, &parts, parts.response.outputs.items, arrays)
+    header = write(response, &parts, &nbytes)
+    layout = None if n else layout_of(fields, arrays, parts.response.outputs.items, header, nbytes)
+    if layout is not None:
+        last_response = layout
+    return assemble(header, nbytes, parts.response.outputs.items, arrays)
 
 
 cdef tw_spec_part *fill_specs(_Scratch scratch, tuple specs) except? NULL:
@@ -335,7 +322,14 @@ cdef Frame encode_metadata(Metadata metadata):
     parts.metadata.output_count = <unsigned int>len(metadata.outputs)
     parts.metadata.inputs = fill_specs(scratch, metadata.inputs)
     parts.metadata.outputs = fill_specs(scratch, metadata.outputs)
-    return write(metadata, &parts, NULL, [])
+    return alone(metadata, &parts)
+
+
+cdef Frame alone(object message, Parts *parts):
+    """A message that is nothing but a header."""
+    cdef uint64_t nbytes
+    header = write(message, parts, &nbytes)
+    return assemble(header, nbytes, NULL, [])
 
 
 def encode(message, /, *, Py_ssize_t inline_nbytes=INLINE_NBYTES):
@@ -352,5 +346,5 @@ def encode(message, /, *, Py_ssize_t inline_nbytes=INLINE_NBYTES):
     if type(message) is Metadata:
         return encode_metadata(message)
     if type(message) is MetadataRequest:
-        return write(message, NULL, NULL, [])
+        return alone(message, NULL)
     raise EncodeError(f"encode takes a Request, MetadataRequest, Response or Metadata, not {type(message).__name__}")

@@ -5,3 +5,5 @@ cdef class Outgoing:
     cdef int fd                 # -1: what is written must go through the transport
     cdef int send(self, bytes head, Frame frame) except -1
     cdef int write(self, bytes data) except -1
+    cdef bint free(self) except -1
+    cdef int rest(self, bytes data, Py_ssize_t sent) except -1

@@ -2,13 +2,16 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memset
 
-from tensorwire._c cimport MSG_DONTWAIT, MSG_NOSIGNAL, send
+from tensorwire._c cimport MSG_DONTWAIT, MSG_NOSIGNAL, iovec, msghdr, send, sendmsg
 from tensorwire._copies cimport note_sent
 from tensorwire._frame cimport Frame
+from tensorwire._gather cimport list_buffers
 
 cdef enum:
-    JOINED_NBYTES = 1 << 14     # answers up to here go out as one string: cheaper than a vectored write
+    SMALL_NBYTES = 1 << 14      # answers up to here go out at once, or as one string: cheaper than the loop's vectored write
+    SMALL_COUNT = 32            # buffers of such an answer that are sent at once
 
 
 @cython.final
@@ -24,18 +27,35 @@ cdef class Outgoing:
 
     cdef int send(self, bytes head, Frame frame) except -1:
         """A head and the frame's buffers, which are kept until they are written."""
-        cdef list buffers = frame.buffers
-        if frame.nbytes > JOINED_NBYTES:
-            self.transport.writelines([head, *buffers])
+        cdef list buffers = [head, *frame.buffers]
+        cdef iovec places[SMALL_COUNT]
+        cdef msghdr message
+        cdef Py_ssize_t sent = 0
+        if frame.nbytes > SMALL_NBYTES:
+            self.transport.writelines(buffers)
             return 0
-        note_sent(frame.nbytes)
-        return self.write(head + buffers[0] if len(buffers) == 1 else b"".join([head, *buffers]))
+        if self.free():
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = places
+            message.msg_iovlen = list_buffers(buffers, places, SMALL_COUNT)
+            sent = sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent < PyBytes_GET_SIZE(head) + frame.nbytes:
+            note_sent(frame.nbytes)
+            self.rest(b"".join(buffers), sent)
+        return 0
 
     cdef int write(self, bytes data) except -1:
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), sent = 0
-        # A transport that closes may have given its descriptor back already.
-        if self.fd >= 0 and not self.transport.is_closing() and not self.transport.get_write_buffer_size():
-            sent = send(self.fd, PyBytes_AS_STRING(data), size, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < size:
-            self.transport.write(data[sent:] if sent > 0 else data)  # an error will be the transport's, too
+        cdef Py_ssize_t sent = 0
+        if self.free():
+            sent = send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent < PyBytes_GET_SIZE(data):
+            self.rest(data, sent)
         return 0
+
+    cdef bint free(self) except -1:
+        """Nothing waits before what is sent now. A transport that closes may have given its descriptor back already."""
+        return self.fd >= 0 and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
+
+    cdef int rest(self, bytes data, Py_ssize_t sent) except -1:
+        """So many bytes of this were taken; the rest, and an error, is the transport's."""
+        self.transport.write(data[sent:] if sent > 0 else data)

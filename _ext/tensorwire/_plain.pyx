@@ -3,8 +3,6 @@
 SO_RCVTIMEO is the caller's to set, to as long as the exchange may stand still.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.errno cimport EAGAIN, errno
 from libc.string cimport memset
 
@@ -13,6 +11,7 @@ from tensorwire._c cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, iovec, msghdr, recv, sendmsg,
 )
 from tensorwire._exchange cimport Exchange
+from tensorwire._gather cimport list_buffers
 from tensorwire._poll cimport failed, readable, wait
 
 cdef enum:
@@ -82,7 +81,7 @@ cdef int send(Exchange exchange, int fd, limit) except -1:
     memset(&message, 0, sizeof(message))
     message.msg_iov = buffers
     while True:
-        message.msg_iovlen = list_buffers(exchange.pending, buffers)
+        message.msg_iovlen = list_buffers(exchange.pending, buffers, IOV_MAX)
         with nogil:
             count = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
         if count < 0:
@@ -96,21 +95,6 @@ cdef int send(Exchange exchange, int fd, limit) except -1:
             raise TimeoutError
         if events & POLLIN:
             return 0
-
-
-cdef size_t list_buffers(list pending, iovec *buffers) except? 0:
-    """Where the first buffers lie, which the list keeps there."""
-    cdef size_t count = 0
-    for buffer in pending:
-        if count == IOV_MAX:
-            break
-        if PyBytes_CheckExact(buffer):
-            buffers[count].iov_base, buffers[count].iov_len = PyBytes_AS_STRING(buffer), PyBytes_GET_SIZE(buffer)
-        else:
-            buffers[count].iov_base = PyMemoryView_GET_BUFFER(buffer).buf
-            buffers[count].iov_len = PyMemoryView_GET_BUFFER(buffer).len
-        count += 1
-    return count
 
 
 cdef int milliseconds(limit) except? -1:
