@@ -11,6 +11,7 @@ import numpy as np
 from tensorwire._direct import Direct
 from tensorwire._fit import Fit
 from tensorwire._messages import Tensors, TensorSpec
+from tensorwire._tally import Tally
 from tensorwire.servers.model import Array, ModelFailure, RequestError, Signature, quoted
 
 __all__ = ["Check", "ResultError"]
@@ -67,9 +68,10 @@ class Check:
         self,
         run: Callable[[str, Mapping[str, Array], Sequence[str]], Mapping[str, Any]],
         failed: Callable[[BaseException, str], RequestError],
+        tally: Tally,
     ) -> Direct[RequestError]:
         """What runs a model between these checks, on the thread that asks; ``failed`` makes an answer of what is raised
-        for a request of that id.
+        for a request of that id, ``tally`` counts.
         """
         return Direct(
             run,
@@ -80,6 +82,7 @@ class Check:
             self.asked,
             self.results,
             failed,
+            tally,
         )
 
     def feeds(self, tensors: Tensors) -> dict[str, Array]:

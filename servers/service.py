@@ -47,6 +47,8 @@ class Service:
     ``requests`` and ``failures`` count calls and those of them that ended in a RequestError; of these, ``expired``
     whose deadline had passed and ``cancelled`` whose client had gone away before the model was run.
     ``problem``: why the configuration is not what its file says, '' when it is.
+    ``direct`` answers on the spot what an inline model can, which is nearly all that is for one; the rest is for
+    ``submit``.
     """
 
     def __init__(
@@ -95,14 +97,16 @@ class Service:
             self._demand = Demand(self.repository, max_queue)
             self._know(config)
         self._tasks: set[asyncio.Task[None]] = set()  # kept: a loop refers to its tasks weakly
-        self.requests = 0
-        self.failures = 0
+        self._requests = 0
+        self._failures = 0
         self.expired = 0
         self.cancelled = 0
         self.problem = ""
         self._timeout_ms = 0.0 if request_timeout is None else request_timeout * 1e3
         self._draining = False
         self._closed = False
+        self.direct = self._servables.direct
+        self.direct.open = request_timeout is None
 
     @property
     def default(self) -> str:
@@ -129,6 +133,14 @@ class Service:
         return self.repository.ready if self.repository is not None else bool(self.models)
 
     @property
+    def requests(self) -> int:
+        return self._requests + self.direct.requests
+
+    @property
+    def failures(self) -> int:
+        return self._failures + self.direct.failures
+
+    @property
     def in_flight(self) -> int:
         """Requests taken and not answered yet."""
         waiting = self._demand.waiting if self._demand is not None else 0
@@ -142,23 +154,6 @@ class Service:
     @property
     def _all(self) -> list[Served]:
         return [*self._servables, *self._finishing]
-
-    def answer(self, request: Request, received: float) -> Response | RequestError | None:
-        """The result of a request that an inline model can answer on the spot, and nearly all for one are: it was
-        ``received`` by time.perf_counter(), and has no deadline.
-
-        None, and nothing was run or counted, when it is one for ``submit``.
-        """
-        served = self._servables.newest(request.model)
-        if served is None or served.direct is None or served.mirror is not None or self._timeout_ms or self._closed:
-            return None
-        result = served.direct.answer(request)
-        if result is not None:
-            self.requests += 1
-            failed = type(result) is not Response
-            served.tally.add(received, perf_counter(), failed)
-            self.failures += failed
-        return result
 
     def submit(
         self,
@@ -182,7 +177,7 @@ class Service:
         returned, unless the model still runs with them; the result's arrays may be views of them. Raises nothing
         of its own.
         """
-        self.requests += 1
+        self._requests += 1
         began = received or perf_counter()
         served: Served | None = None
         result: Response | RequestError
@@ -233,7 +228,7 @@ class Service:
         abandoned: Callable[[], bool] | None,
         target: Target | None,
     ) -> None:
-        self.requests -= 1  # it is counted already
+        self._requests -= 1  # it is counted already
         self.submit(request, done, received=began, deadline_ms=deadline_ms, abandoned=abandoned, target=target)
 
     async def infer(
@@ -333,6 +328,10 @@ class Service:
         if served is not None and served.model.memory is None:
             await asyncio.to_thread(trim_heap)
 
+    def _shut(self) -> None:
+        self._closed = True
+        self.direct.open = False
+
     async def drain(self, timeout: float | None = None) -> bool:
         """Stop being ready, wait at most ``timeout`` seconds for the requests in flight; True when none is
         left.
@@ -342,12 +341,12 @@ class Service:
         self._draining = True
         waiting = [served.workers.drain(timeout) for served in self._all if served.workers]
         await asyncio.gather(*waiting)
-        self._closed = True
+        self._shut()
         return not self.in_flight
 
     async def stop(self) -> None:
         """Stop looking for models, and close: nothing is loaded or unloaded afterwards."""
-        self._closed = True
+        self._shut()
         if self._demand is not None:
             self._demand.close()
         if self.repository is not None:
@@ -356,7 +355,7 @@ class Service:
 
     def close(self) -> None:
         """Refuse requests, end the threads once they are free, close the models. Can be called twice."""
-        self._closed = True
+        self._shut()
         for served in self._all:
             served.end()
             served.model.close()
@@ -383,7 +382,7 @@ class Service:
         if served is not None:
             served.tally.add(began, perf_counter(), failed)
         if not isinstance(result, Response):
-            self.failures += 1
+            self._failures += 1
             if not isinstance(result, RequestError):
                 result = RequestError(500, f"the model ended its thread: {result!r}")
             elif isinstance(result, Expired):

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 
-from tensorwire import Frame, Request, Response, encode
+from tensorwire import DecodeError, Frame, Request, Response, encode
 from tensorwire._budget import Budget
+from tensorwire._fast_path import FastPath
 from tensorwire._net import Connection
 from tensorwire._pending import Exchange
 from tensorwire.servers.fronts import access
@@ -18,12 +19,13 @@ from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.target import read_target
 from tensorwire.servers.fronts.tls_connection import TlsConnection
 from tensorwire.servers.fronts.wire import (
+    EMPTY_BODY,
+    JOINED_NBYTES,
     error_frame,
     header_deadline,
     internal_error,
     is_wire,
     over_limit,
-    read_message,
     result_frame,
 )
 from tensorwire.servers.model import RequestError
@@ -71,6 +73,7 @@ class WireHandler:
         self.hand_over = hand_over
         self.claims = is_wire
         self._service = service
+        self._fast = FastPath(service.direct, result_frame, JOINED_NBYTES)
         self._limits = limits
         self._closed = closed
         self._handed_over = handed_over
@@ -91,20 +94,17 @@ class WireHandler:
         names = True
         result: RequestError
         try:
-            target = read_target(exchange.path) if exchange.path != b"/" else None
-            message = read_message(exchange.body)
             if self.backlog.nbytes > self.backlog.limit:
                 self.backlog.admit()
+            message = self._fast.take(exchange)
+            if message is None:
+                return
+            target = read_target(exchange.path) if exchange.path != b"/" else None
             if type(message) is not Request:
                 answer_with(exchange, 200, encode(self._service.metadata(target or ANY)))
                 return
             exchange.model = message.model if target is None else target.model or message.model
             names = not message.outputs
-            if target is None and exchange.deadline is None:
-                at_once = self._service.answer(message, exchange.started)
-                if at_once is not None:
-                    exchange.reply(*result_frame(at_once, names))
-                    return
             deadline_ms = header_deadline(exchange.deadline) if exchange.deadline is not None else 0
             answer = Answer(self, exchange, names)
             self._service.submit(
@@ -116,6 +116,8 @@ class WireHandler:
                 target=target,
             )
             return
+        except DecodeError as error:
+            result = RequestError(400, str(error) if exchange.body_nbytes else EMPTY_BODY)
         except RequestError as error:
             result = error
         except Exception as error:

@@ -12,6 +12,7 @@ from tensorwire.servers.model import RequestError
 
 __all__ = [
     "EMPTY_BODY",
+    "JOINED_NBYTES",
     "PAGES",
     "busy",
     "error_frame",

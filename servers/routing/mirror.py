@@ -10,12 +10,12 @@ from functools import partial
 from time import perf_counter
 
 from tensorwire._messages import Request, Response
+from tensorwire._tally import Tally
 from tensorwire.servers.model import RequestError, failure_text
 from tensorwire.servers.routing.compare import difference
 from tensorwire.servers.routing.rules import MirrorRule
 from tensorwire.servers.routing.served import Served
 from tensorwire.servers.routing.split import share_of
-from tensorwire.servers.routing.tally import Tally
 
 __all__ = ["Mirror"]
 

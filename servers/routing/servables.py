@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from tensorwire._direct import Directs
 from tensorwire.servers.model import RequestError, quoted
 from tensorwire.servers.routing.mirror import Mirror
 from tensorwire.servers.routing.rules import NEWEST, MirrorRule, SplitRule, find_version
@@ -25,17 +26,28 @@ class Asleep(RequestError):
 class Servables:
     """Versions by model and number. ``default`` is the model of requests that name none; '' is the first there was.
     ``explain`` says why no version of a known model serves, or one does not that has a number, for the refusal of
-    requests; '' when it knows of no reason.
+    requests; '' when it knows of no reason. ``direct`` answers requests for a version that has all those of its model
+    that name none, and runs inline.
     """
 
     def __init__(self, default: str = "", explain: Callable[[str, int | None], str] | None = None) -> None:
-        self.default = default
+        self.direct: Directs[RequestError] = Directs()
+        self._default = default
         self._explain = explain
         self._models: dict[str, _Versions] = {}
 
     def __iter__(self) -> Iterator[Served]:
         for versions in self._models.values():
             yield from versions.served.values()
+
+    @property
+    def default(self) -> str:
+        return self._default
+
+    @default.setter
+    def default(self, name: str) -> None:
+        self._default = name
+        self._point("", self._models.get(name))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,6 +65,7 @@ class Servables:
     def forget(self, name: str) -> None:
         """The model is served no longer. Its versions must have been withdrawn."""
         self._models.pop(name, None)
+        self._point(name, None)
         if self.default == name:
             self.default = next(iter(self._models), "")
 
@@ -62,7 +75,7 @@ class Servables:
         before = versions.served.get(number)
         versions.served[number] = served
         versions.asleep.discard(number)
-        versions.arrange()
+        self._arrange(versions)
         return before
 
     def withdraw(self, name: str, number: int) -> Served | None:
@@ -72,7 +85,7 @@ class Servables:
             return None
         served = versions.served.pop(number, None)
         versions.asleep.discard(number)
-        versions.arrange()
+        self._arrange(versions)
         return served
 
     def rest(self, name: str, number: int) -> Served | None:
@@ -80,7 +93,7 @@ class Servables:
         served = self.withdraw(name, number)
         versions = self.known(name)
         versions.asleep.add(number)
-        versions.arrange()
+        self._arrange(versions)
         return served
 
     def rule(self, name: str, labels: Mapping[str, int], split: SplitRule, mirror: MirrorRule | None) -> None:
@@ -94,7 +107,7 @@ class Servables:
             versions.mirror = None
         elif versions.mirror is None or versions.mirror.rule != mirror:
             versions.mirror = Mirror(name, mirror)
-        versions.arrange()
+        self._arrange(versions)
 
     def resolve(self, name: str) -> str:
         """The name of a model that is known, of the default one for ''. Raises RequestError 404."""
@@ -114,13 +127,6 @@ class Servables:
     def mirror(self, name: str) -> Mirror | None:
         return self._models[name].mirror
 
-    def newest(self, name: str) -> Served | None:
-        """The version that has all requests for a model ('': the default) that name none; None when there is a choice
-        to make, or none to have.
-        """
-        versions = self._models.get(name or self.default)
-        return None if versions is None else versions.newest
-
     def pick(self, name: str, version: int | None = None, label: str = "", request_id: str = "") -> Served:
         """The version that a request is for: by number, by label, by the weights of the model's versions, or the
         newest.
@@ -133,6 +139,19 @@ class Servables:
             # Nearly every request; what is divided has no newest.
             return versions.newest or versions.choose(request_id)
         return versions.find(version, label)
+
+    def _arrange(self, versions: _Versions) -> None:
+        versions.arrange()
+        for name in (versions.name, "") if versions.name == self.default else (versions.name,):
+            self._point(name, versions)
+
+    def _point(self, name: str, versions: _Versions | None) -> None:
+        """Have requests that give this name answered directly, if these versions allow it."""
+        newest = versions.newest if versions is not None else None
+        if newest is None or newest.direct is None or newest.mirror is not None:
+            self.direct.models.pop(name, None)
+        else:
+            self.direct.models[name] = newest.direct
 
     def _find(self, name: str) -> _Versions:
         versions = self._models.get(name or self.default)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tensorwire._tally import Tally
 from tensorwire.servers.check import Check
 from tensorwire.servers.job import failed
 from tensorwire.servers.model import Model, RequestError, quoted
 from tensorwire.servers.pagelock import PageLock
-from tensorwire.servers.routing.tally import Tally
 from tensorwire.servers.scheduling.workers import Workers
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ class Served:
         self.workers = (
             None if model.inline else Workers(model.concurrency, name=model.name, max_queue=max_queue, loop=loop)
         )
-        self.direct = None if self.workers else self._default.direct(model.run, partial(failed, model.name))
+        self.direct = (
+            None if self.workers else self._default.direct(model.run, partial(failed, model.name), self.tally)
+        )
 
     @property
     def in_flight(self) -> int:

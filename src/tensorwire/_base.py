@@ -104,7 +104,7 @@ class BaseClient(Generic[_C]):
         self._no_total = TimeLimit(timeout)
         self._retries = retries
         self._max_nbytes = max_nbytes
-        self._response: Callable[[Answer], Response] = partial(response_in, server=self._address.text)
+        self._response: Callable[[Answer], Response] = partial(response_in, self._address.text)
         self._output_names: tuple[str, ...] = ()
         self._closed = False
         self._idle: list[_C] = []
@@ -143,10 +143,10 @@ class BaseClient(Generic[_C]):
             del error  # Its traceback refers to this frame.
 
     def _response_into(self, into: Into) -> Callable[[Answer], Response]:
-        return partial(response_in, server=self._address.text, read=into.read)
+        return partial(response_in, self._address.text, read=into.read)
 
     def _metadata(self, answer: Answer) -> Metadata:
-        return metadata_in(answer, self._address.text)
+        return metadata_in(self._address.text, answer)
 
     def _into(self, request: Request, out: Outputs) -> Into:
         return Into(out, partial(self._named, request))

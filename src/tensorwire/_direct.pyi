@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tensorwire._fit import Fit
 from tensorwire._messages import Request, Response
+from tensorwire._tally import Tally
 
 _E = TypeVar("_E")
 
@@ -22,5 +23,17 @@ class Direct(Generic[_E]):
         asked: Callable[[tuple[str, ...]], tuple[str, ...]],
         results: Callable[[Mapping[str, Any], Sequence[str]], Mapping[str, NDArray[Any]]],
         failed: Callable[[BaseException, str], _E],
+        tally: Tally,
     ) -> None: ...
-    def answer(self, request: Request) -> Response | _E | None: ...
+
+@final
+class Directs(Generic[_E]):
+    open: bool
+    def __init__(self) -> None: ...
+    @property
+    def models(self) -> dict[str, Direct[_E]]: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    def answer(self, request: Request, received: float) -> Response | _E | None: ...

@@ -14,7 +14,7 @@ from tensorwire.errors import DecodeError, RemoteError
 __all__ = ["metadata_in", "response_in", "retry_seconds"]
 
 
-def response_in(answer: Answer, server: str, read: Callable[[Chunk], Response] | None = None) -> Response:
+def response_in(server: str, answer: Answer, read: Callable[[Chunk], Response] | None = None) -> Response:
     """The response of the model (its arrays are views of the answer's body), decoded by ``read``.
 
     Raises RemoteError when the server, or the model, answered with an error, and DecodeError.
@@ -30,7 +30,7 @@ def response_in(answer: Answer, server: str, read: Callable[[Chunk], Response] |
     return response
 
 
-def metadata_in(answer: Answer, server: str) -> Metadata:
+def metadata_in(server: str, answer: Answer) -> Metadata:
     """What the server said of its model. Raises RemoteError and DecodeError."""
     if answer.status != 200:
         raise _refusal(answer)

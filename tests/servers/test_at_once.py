@@ -50,7 +50,7 @@ def raising(error: BaseException) -> Callable[[Array], Any]:
 
 
 def answer(service: Service, request: Request) -> Response | RequestError | None:
-    return service.answer(request, perf_counter())
+    return service.direct.answer(request, perf_counter())
 
 
 def submitted(service: Service, request: Request) -> Response | RequestError:
@@ -164,3 +164,36 @@ def test_what_is_copied_to_another_version_is_left_to_the_long_way() -> None:
         assert len(first.runs) == 1 and not second.runs
 
     run(test, config=RepositoryConfig(models=(ModelConfig(name="m", path="/none", shadow=MirrorRule("1")),)))
+
+
+def config(*names: str, default: str = "") -> RepositoryConfig:
+    return RepositoryConfig(models=tuple(ModelConfig(name=name, path="/none") for name in names), default=default)
+
+
+def test_which_model_answers_changes_with_what_is_served() -> None:
+    async def test(service: Service) -> None:
+        models = {key: Adding(name=key[0]) for key in ("a1", "a2", "b1")}
+
+        def who(name: str) -> str:
+            before = {key: len(model.runs) for key, model in models.items()}
+            answer(service, Request({"x": X}, model=name))
+            return "".join([key for key, model in models.items() if len(model.runs) > before[key]])
+
+        assert (who(""), who("a"), who("b")) == ("", "", "")
+        service.publish("a", 1, models["a1"])
+        service.publish("b", 1, models["b1"])
+        assert (who(""), who("a"), who("b"), who("c")) == ("a1", "a1", "b1", "")
+        service.publish("a", 2, models["a2"])
+        assert (who(""), who("a")) == ("a2", "a2")
+        await service.retire("a", 2)
+        assert (who(""), who("a")) == ("a1", "a1")
+        await service.configure(config("a", "b", default="b"))
+        assert (who(""), who("a"), who("b")) == ("b1", "a1", "b1")
+        await service.rest("b", 1)
+        assert (who(""), who("a"), who("b")) == ("", "a1", "")
+        service.publish("a", 1, FunctionModel(lambda inputs: {}, inputs=SPECS, outputs=[TensorSpec("y")]))
+        assert who("a") == ""
+        runs = sum([len(model.runs) for model in models.values()])
+        assert service.requests == service.direct.requests == runs == 11
+
+    run(test, config=config("a", "b"))

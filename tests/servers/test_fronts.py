@@ -30,9 +30,10 @@ def compute(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"twice": x * 2, "sums": x.sum(axis=1)}
 
 
-def make_model() -> FunctionModel:
+def make_model(*, inline: bool = False) -> FunctionModel:
     return FunctionModel(
         compute,
+        inline=inline,
         inputs=[tw.TensorSpec("x", np.float32, (-1, 3))],
         outputs=[tw.TensorSpec("twice", np.float32, (-1, 3)), tw.TensorSpec("sums", None, (-1,))],
     )
@@ -53,12 +54,16 @@ def gate() -> Iterator[Gate]:
 Send = Callable[[bytes], Answer]
 
 
-@pytest.fixture(params=["fast", "chunked", "handed over", "unix"])
+@pytest.fixture(params=["fast", "at once", "chunked", "handed over", "unix"])
 def send(request: pytest.FixtureRequest, server: BackgroundServer) -> Iterator[Send]:
     """Sends a body in one of the ways there are, several on one connection."""
     if request.param == "unix":
         path = request.getfixturevalue("tmp_path") / "s"
         with BackgroundServer(make_model(), listen=f"unix:{path}") as other, Raw(other.url) as raw:
+            yield raw.post
+        return
+    if request.param == "at once":
+        with BackgroundServer(make_model(inline=True)) as other, Raw(other.url) as raw:
             yield raw.post
         return
     with Raw(server.url) as raw:

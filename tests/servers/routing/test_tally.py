@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tensorwire.servers.routing.tally import KEPT, Tally
+from tensorwire._tally import Tally
+
+KEPT = 1024  # requests whose times are kept
 
 
 def test_percentiles_are_those_of_the_last_requests() -> None:
