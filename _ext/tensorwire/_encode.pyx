@@ -230,8 +230,9 @@ cdef Frame encode_request(Request request, Py_ssize_t inlined):
     cdef tuple fields = (
         inlined, request.inputs.names, request.outputs, request.config, request.model, request.version, request.label,
         request.signature, request.id, request.deadline_ms)
-    if last_request is not None and last_request.fits(fields, arrays):
-        return last_request.frame(arrays)
+    cdef Layout layout = last_request  # held here: a collection may run code that encodes
+    if layout is not None and layout.fits(fields, arrays):
+        return layout.frame(arrays)
     cdef _Scratch scratch = _Scratch.__new__(_Scratch)
     cdef Parts parts
     cdef uint64_t nbytes
@@ -261,8 +262,9 @@ cdef Frame encode_response(Response response, Py_ssize_t inlined):
     cdef list arrays = made_of(response.outputs, "output")
     cdef tuple fields = (inlined, response.outputs.names)
     cdef Py_ssize_t n = len(response.errors), i
-    if last_response is not None and not n and last_response.fits(fields, arrays):
-        return last_response.frame(arrays)
+    cdef Layout layout = None if n else last_response  # held here: a collection may run code that encodes
+    if layout is not None and layout.fits(fields, arrays):
+        return layout.frame(arrays)
     cdef _Scratch scratch = _Scratch.__new__(_Scratch)
     cdef Parts parts
     cdef tw_error_part *errors

@@ -152,3 +152,25 @@ def test_what_the_callers_code_encodes_meanwhile() -> None:
     request = tw.Request({"x": Nested()})
     plain = tw.Request({"x": np.arange(1000.0)})
     assert after(plain, request) == after(request, request) == written(plain)
+
+
+def test_a_collection_that_encodes_meanwhile() -> None:
+    """Garbage is collected in the middle of encode; what it runs may leave another layout behind."""
+    requests = [tw.Request({"x": np.full(n, n, "f4"), "y": np.full(1000, n, "f4")}) for n in (5, 6)]
+    expected = [written(request) for request in requests]
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        tw.encode(tw.Response({"inner": OTHER}))
+        tw.encode(tw.Request({"inner": OTHER}))
+
+    before = gc.get_threshold()
+    gc.callbacks.append(collected)
+    try:
+        for threshold in range(1, 12):  # where a collection falls in
+            gc.set_threshold(threshold)
+            for _ in range(50):
+                for request, buf in zip(requests, expected, strict=True):
+                    assert [bytes(tw.encode(request)) for _ in range(3)] == [buf] * 3
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(collected)
