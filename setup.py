@@ -35,6 +35,7 @@ def extension(name: str, *sources: str) -> Extension:
 
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=cythonize(
         [
             extension("_budget"),
