@@ -37,7 +37,8 @@ cdef class Layout:
             ndim = cnp.PyArray_NDIM(array)
             if array.descr is not self.dtypes[i] or ndim != self.parts[i].ndim:
                 return False
-            if memcmp(cnp.PyArray_DIMS(array), &self.shapes[at], ndim * sizeof(int64_t)) != 0:
+            # An array without dimensions has no place for them.
+            if ndim and memcmp(cnp.PyArray_DIMS(array), &self.shapes[at], ndim * sizeof(int64_t)) != 0:
                 return False
             at += ndim
         return True
@@ -78,7 +79,8 @@ cdef Layout layout_of(tuple fields, list arrays, tw_part *parts, bytes header, u
         ndim = cnp.PyArray_NDIM(array)
         if parts[i].dtype == TW_STRING or at + ndim > MOST_DIMENSIONS:
             return None
-        memcpy(&layout.shapes[at], cnp.PyArray_DIMS(array), ndim * sizeof(int64_t))
+        if ndim:
+            memcpy(&layout.shapes[at], cnp.PyArray_DIMS(array), ndim * sizeof(int64_t))
         at += ndim
         layout.parts[i] = parts[i]
         layout.parts[i].shape, layout.parts[i].data = NULL, NULL  # the array's, which is not kept

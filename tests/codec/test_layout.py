@@ -168,7 +168,7 @@ def test_a_collection_that_encodes_meanwhile() -> None:
     try:
         for threshold in range(1, 12):  # where a collection falls in
             gc.set_threshold(threshold)
-            for _ in range(50):
+            for _ in range(10):
                 for request, buf in zip(requests, expected, strict=True):
                     assert [bytes(tw.encode(request)) for _ in range(3)] == [buf] * 3
     finally:
