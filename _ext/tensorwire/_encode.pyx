@@ -6,7 +6,7 @@ from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint64_t, uint8_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import numpy as np
 
@@ -158,7 +158,6 @@ cdef int fill_strings(_Scratch scratch, cnp.ndarray array, tw_part *part, str ki
 cdef int fill_part(_Scratch scratch, cnp.ndarray array, tw_part *part, str kind, tuple names, Py_ssize_t i) except -1:
     part.ndim = <unsigned int>cnp.PyArray_NDIM(array)
     part.shape = <const int64_t *>cnp.PyArray_DIMS(array)
-    scratch.kept.append(array)
     cdef int wire = wire_type(array.descr)
     if wire >= 0:
         part.dtype = <uint8_t>wire
