@@ -4,6 +4,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, PyObject
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -31,6 +32,13 @@ cdef enum:
     STRING_COST = 8
     TENSOR_COST = 64
     DIMENSION_COST = 16
+
+cdef enum:
+    # Where `decode` is not told otherwise, as its signature says.
+    MAX_NBYTES = 0x7FFFFFFF
+    MAX_TENSORS = 65536
+    MAX_NDIM = 32
+    MAX_STRINGS = 10_000_000
 
 cdef dict WORDS = {
     TW_SHORT: "{have} bytes are too few for a message",
@@ -104,18 +112,23 @@ cdef class _Source:
         if vector.count == 0:
             return ()
         self.charge_strings(vector, what)
-        values = []
+        cdef tuple values = PyTuple_New(vector.count)
         for i in range(vector.count):
             if tw_vector_text(vector, i, "string", &text, &fault):
                 fail(&fault, f"{what}[{i}]: ", NULL)
-            values.append(self.text(&text, what))
+            fill(values, i, self.text(&text, what))
         if distinct and vector.count > 1 and len(set(values)) != vector.count:
             seen = set()
             for value in values:
                 if value in seen:
                     raise DecodeError(f"duplicate name {value!r} in {what} (offset {vector.pos})")
                 seen.add(value)
-        return tuple(values)
+        return values
+
+
+cdef inline void fill(tuple items, Py_ssize_t i, object value):
+    Py_INCREF(value)
+    PyTuple_SET_ITEM(items, i, value)
 
 
 cdef cnp.ndarray numeric_array(_Source source, tw_tensor *tensor):
@@ -160,16 +173,18 @@ cdef tuple arrays_of(_Source source, tw_vector *vector, tuple names):
     cdef tw_tensor tensor
     cdef tw_fault fault
     cdef uint32_t i
-    arrays = []
+    if vector.count == 0:
+        return ()
+    cdef tuple arrays = PyTuple_New(vector.count)
     for i in range(vector.count):
         if tw_read_tensor(vector, i, &source.limits, &tensor, &fault):
             fail(&fault, where(names, i) + ": ", &tensor)
         source.charge(TENSOR_COST + DIMENSION_COST * tensor.ndim, tensor.offset)
         if tensor.dtype == TW_STRING:
-            arrays.append(string_array(source, &tensor, where(names, i)))
+            fill(arrays, i, string_array(source, &tensor, where(names, i)))
         else:
-            arrays.append(numeric_array(source, &tensor))
-    return tuple(arrays)
+            fill(arrays, i, numeric_array(source, &tensor))
+    return arrays
 
 
 cdef str where(tuple names, uint32_t i):
@@ -208,9 +223,7 @@ cdef object decode_request(_Source source, type expected):
 cdef Response decode_response(_Source source):
     cdef tw_response wire
     cdef tw_fault fault
-    cdef tw_error error
     cdef Response response = Response.__new__(Response)
-    cdef uint32_t i
     if tw_read_response(source.data, &source.limits, &wire, &fault):
         fail(&fault, "", NULL)
     if wire.output_tensors.count and wire.errors.count:
@@ -218,14 +231,21 @@ cdef Response decode_response(_Source source):
                           f"{wire.errors.count} (offset {wire.errors.pos})")
     names = source.texts(&wire.output_names, "output_names", True)
     response.outputs = make_tensors(names, arrays_of(source, &wire.output_tensors, names))
+    response.errors = errors_of(source, &wire.errors) if wire.errors.count else ()
+    return response
+
+
+cdef tuple errors_of(_Source source, tw_vector *vector):
+    cdef tw_fault fault
+    cdef tw_error error
+    cdef uint32_t i
     errors = []
-    for i in range(wire.errors.count):
-        if tw_read_error(&wire.errors, i, &error, &fault):
+    for i in range(vector.count):
+        if tw_read_error(vector, i, &error, &fault):
             fail(&fault, f"errors[{i}]: ", NULL)
         source.charge(TENSOR_COST, error.message.offset)
         errors.append(Status(error.code, source.text(&error.message, "error message")))
-    response.errors = tuple(errors)
-    return response
+    return tuple(errors)
 
 
 cdef tuple specs_of(_Source source, tw_vector *vector, str what):
@@ -290,8 +310,26 @@ cdef _Source open_source(buf):
         source.data.size = held.view.len
         source.writable = not held.view.readonly
     source.allowance = MULTIPLE * <uint64_t>source.data.size + ALLOWANCE
-    source.strings = 0
+    source.limits.max_nbytes = MAX_NBYTES
+    source.limits.max_tensors = MAX_TENSORS
+    source.limits.max_ndim = MAX_NDIM
+    source.limits.max_strings = MAX_STRINGS
     return source
+
+
+cdef object decode_as(_Source source, expected):
+    if expected is None or expected is Request or expected is MetadataRequest:
+        return decode_request(source, expected)
+    if expected is Response:
+        return decode_response(source)
+    if expected is Metadata:
+        return decode_metadata(source)
+    raise TypeError(f"decode makes a Request, MetadataRequest, Response or Metadata, not {expected!r}")
+
+
+cdef object decoded(buf, type expected):
+    """As ``decode``, with its limits."""
+    return decode_as(open_source(buf), expected)
 
 
 def decode(buf, type=None, /, *, bint as_str=False, uint64_t max_nbytes=0x7FFFFFFF, uint32_t max_tensors=65536,
@@ -313,14 +351,8 @@ def decode(buf, type=None, /, *, bint as_str=False, uint64_t max_nbytes=0x7FFFFF
     """
     cdef _Source source = open_source(buf)
     source.as_str = as_str
-    source.limits.max_nbytes = min(max_nbytes, <uint64_t>0x7FFFFFFF)
+    source.limits.max_nbytes = min(max_nbytes, <uint64_t>MAX_NBYTES)
     source.limits.max_tensors = max_tensors
     source.limits.max_ndim = min(max_ndim, <uint32_t>TW_MAX_NDIM)
     source.limits.max_strings = max_strings
-    if type is None or type is Request or type is MetadataRequest:
-        return decode_request(source, type)
-    if type is Response:
-        return decode_response(source)
-    if type is Metadata:
-        return decode_metadata(source)
-    raise TypeError(f"decode makes a Request, MetadataRequest, Response or Metadata, not {type!r}")
+    return decode_as(source, type)

@@ -28,9 +28,6 @@ from tensorwire.errors import EncodeError
 cnp.import_array()
 
 cdef enum:
-    # A payload that is copied costs its memcpy; one that is a view costs a hold, a memoryview and an iovec entry,
-    # about as much as copying half a kilobyte.
-    INLINE_NBYTES = 512
     MESSAGE_END = 0x80000000    # where a flatbuffer must end; the writer checks the whole message
 
 cdef Layout last_request = None, last_response = None
@@ -340,10 +337,14 @@ def encode(message, /, *, Py_ssize_t inline_nbytes=INLINE_NBYTES):
     header); strided arrays are copied once, big-endian ones swapped once. Raises EncodeError for a dtype that the wire
     does not know and for a message of 2 GiB or more.
     """
+    return encoded(message, inline_nbytes)
+
+
+cdef Frame encoded(object message, Py_ssize_t inlined):
     if type(message) is Request:
-        return encode_request(message, inline_nbytes)
+        return encode_request(message, inlined)
     if type(message) is Response:
-        return encode_response(message, inline_nbytes)
+        return encode_response(message, inlined)
     if type(message) is Metadata:
         return encode_metadata(message)
     if type(message) is MetadataRequest:

@@ -2,13 +2,12 @@
 
 cimport cython
 
+from tensorwire._decode cimport decoded
 from tensorwire._direct cimport Directs
 from tensorwire._encode cimport encode_response
 from tensorwire._frame cimport Frame
 from tensorwire._messages cimport Request, Response
 from tensorwire._pending cimport Exchange
-
-from tensorwire._decode import decode
 
 
 @cython.final
@@ -35,7 +34,7 @@ cdef class FastPath:
         """
         cdef Request request
         cdef Frame frame = None
-        message = decode(exchange.body)
+        message = decoded(exchange.body, None)
         if type(message) is not Request or exchange.deadline is not None or exchange.path != b"/":
             return message
         request = message

@@ -1,6 +1,10 @@
 """The messages of the wire as plain values: equal when their parts are, picklable, readable when printed."""
 
 cimport cython
+from cpython.dict cimport PyDict_Next
+from cpython.ref cimport Py_INCREF, PyObject
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,8 +23,24 @@ cdef Tensors as_tensors(value):
     if type(value) is Tensors:
         return <Tensors>value
     if type(value) is dict:
-        return make_tensors(checked_names(tuple(<dict>value)), tuple((<dict>value).values()))
+        return tensors_of(<dict>value)
     return Tensors(value)
+
+
+cdef Tensors tensors_of(dict items):
+    cdef Py_ssize_t count = len(items), position = 0, i = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef tuple names = PyTuple_New(count), arrays = PyTuple_New(count)
+    if len(items) != count:  # what a collection runs may have changed it
+        raise RuntimeError("the tensors changed while a message was made of them")
+    while PyDict_Next(items, &position, &key, &value):
+        Py_INCREF(<object>key)
+        PyTuple_SET_ITEM(names, i, <object>key)
+        Py_INCREF(<object>value)
+        PyTuple_SET_ITEM(arrays, i, <object>value)
+        i += 1
+    return make_tensors(checked_names(names), arrays)
 
 
 cdef Response make_response(dict outputs):

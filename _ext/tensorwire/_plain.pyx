@@ -12,13 +12,14 @@ from tensorwire._c cimport (
 )
 from tensorwire._exchange cimport Exchange
 from tensorwire._gather cimport list_buffers
+from tensorwire._limit cimport TimeLimit
 from tensorwire._poll cimport failed, readable, wait
 
 cdef enum:
     IOV_MAX = 1024              # Linux' and macOS' limit of buffers in one sendmsg
 
 
-def run(Exchange exchange not None, int fd, limit, layer=None):
+cdef Answer run(Exchange exchange, int fd, TimeLimit limit, layer):
     """Send the request and receive the answer, within a TimeLimit. Raises OSError, DecodeError and LimitError.
 
     When the request can't be sent to its end, the server may have answered before it stopped reading: then the answer
@@ -50,7 +51,7 @@ def run(Exchange exchange not None, int fd, limit, layer=None):
     return exchange.answer
 
 
-cdef int receive(Exchange exchange, int fd, limit) except -1:
+cdef int receive(Exchange exchange, int fd, TimeLimit limit) except -1:
     """Wait for bytes of the answer and take them in.
 
     With MSG_WAITALL one call receives all that is left; when SO_RCVTIMEO passes it returns what came, and the next one
@@ -65,14 +66,16 @@ cdef int receive(Exchange exchange, int fd, limit) except -1:
     while True:
         with nogil:
             count = recv(fd, data, room, flags)
-        if count > 0:
-            return exchange.received(count)
-        if count == 0:
-            return exchange.ended()
+        if count >= 0:
+            return taken(exchange, count)
         failed()
 
 
-cdef int send(Exchange exchange, int fd, limit) except -1:
+cdef int taken(Exchange exchange, Py_ssize_t count) except -1:
+    return exchange.received(count) if count else exchange.ended()
+
+
+cdef int send(Exchange exchange, int fd, TimeLimit limit) except -1:
     """Send until nothing is pending or the server begins to answer."""
     cdef iovec buffers[IOV_MAX]
     cdef msghdr message
@@ -97,7 +100,7 @@ cdef int send(Exchange exchange, int fd, limit) except -1:
             return 0
 
 
-cdef int milliseconds(limit) except? -1:
+cdef int milliseconds(TimeLimit limit) except? -1:
     """As long as nothing may happen from now on; -1: for ever. Raises TimeoutError when the limit has passed."""
     stall = limit.step(limit.stall)
     return -1 if stall is None else min(max(1, round(stall * 1000)), 0x7FFFFFFF)

@@ -60,7 +60,7 @@ class AsyncConnection(BaseConnection):
             except BaseException:
                 self.close()
                 raise
-            exchange = Exchange(self._format, frame, stream.buffer, place)
+            exchange = Exchange(self.format, frame, stream.buffer, place)
             try:
                 await stream.run(exchange, limit)
                 assert exchange.answer is not None
@@ -68,24 +68,24 @@ class AsyncConnection(BaseConnection):
                     self.close()
                 return exchange.answer
             except BaseException as error:
-                self._failed(error, exchange, limit, fresh)
+                self.failed(error, exchange, limit, fresh)
                 fresh = None
 
     async def _open(self, limit: TimeLimit) -> Stream:
-        timeout = self._connect_timeout
+        timeout = self.connect_timeout
         try:
             timeout = limit.step(timeout)
             async with asyncio.timeout(timeout):
                 self._stream = await self._connect()
         except TimeoutError as error:
-            raise self._address.unreached(timeout) from error
+            raise self.address.unreached(timeout) from error
         except OSError as error:
-            raise self._address.unreachable(error) from error
+            raise self.address.unreachable(error) from error
         return self._stream
 
     async def _connect(self) -> Stream:
         loop = asyncio.get_running_loop()
-        address = self._address
+        address = self.address
         options: dict[str, Any] = {}
         if address.tls:
             options = {"ssl": address.tls_context(), "server_hostname": address.host}

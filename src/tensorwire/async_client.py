@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, overload
 
@@ -30,6 +31,7 @@ class AsyncClient(BaseClient[AsyncConnection]):
     that is cancelled closes its connection.
     """
 
+    _connection = AsyncConnection
     _loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
@@ -42,8 +44,7 @@ class AsyncClient(BaseClient[AsyncConnection]):
 
     async def close(self) -> None:
         """Close the idle connections, and each one in use after its answer. No call works from then on."""
-        self._closed = True
-        for connection in self._retire():
+        for connection in self._idle.close():
             await connection.wait_closed()
 
     async def infer(
@@ -57,9 +58,11 @@ class AsyncClient(BaseClient[AsyncConnection]):
         """Run the model and return its outputs, as ``Client.infer`` does: views of the received message, or ``out``."""
         request = Request(inputs, outputs, **fields)
         if out is None:
-            return self._named(request, (await self._call(request, self._response)).outputs)
+            answer = await self._call(request, self._results.response)
+            return self._results.named(request, answer.outputs)
         into = self._into(request, out)
-        return into.tensors((await self._call(request, self._response_into(into), into.place)).outputs)
+        answer = await self._call(request, partial(self._results.response, read=into.read), into.place)
+        return into.tensors(answer.outputs)
 
     def infer_many(
         self,
@@ -76,7 +79,7 @@ class AsyncClient(BaseClient[AsyncConnection]):
         """
         from tensorwire._many import in_order_async
 
-        self._keep(concurrency)
+        self._idle.keep(concurrency)
         return in_order_async(lambda one: self.infer(one, outputs, **fields), inputs, concurrency, progress)
 
     async def metadata(self) -> Metadata:
@@ -90,8 +93,8 @@ class AsyncClient(BaseClient[AsyncConnection]):
     async def send(self, message: Request | MetadataRequest) -> Response | Metadata:
         """Send one message and return the answer as it came: its arrays are views of the received bytes."""
         if isinstance(message, MetadataRequest):
-            return await self._call(message, self._metadata)
-        return await self._call(message, self._response)
+            return await self._call(message, self._results.metadata)
+        return await self._call(message, self._results.response)
 
     def _take(self) -> AsyncConnection:
         loop = asyncio.get_running_loop()
@@ -99,26 +102,21 @@ class AsyncClient(BaseClient[AsyncConnection]):
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError(f"{self!r} belongs to the event loop that it was first used in")
-        return super()._take()
-
-    def _new_connection(self) -> AsyncConnection:
-        return AsyncConnection(
-            self._address, self._head, connect_timeout=self._connect_timeout, max_nbytes=self._max_nbytes
-        )
+        return self._idle.take()
 
     async def _call(
         self, message: Request | MetadataRequest, read: Callable[[Answer], _R], place: Place | None = None
     ) -> _R:
         frame = encode(message)
-        limit = self._limit(message)
+        limit = self._calls.limit(message)
         attempt = 0
         while True:
             connection = self._take()
             try:
                 return read(await connection.exchange(frame, limit, place))
             except (ConnectionLost, RemoteError) as error:
-                pause = self._pause(attempt, error, message, limit)
+                pause = self._calls.pause(attempt, error, message, limit)
             finally:
-                self._give_back(connection)
+                self._idle.give_back(connection)
             attempt += 1
             await asyncio.sleep(pause)

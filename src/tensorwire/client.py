@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from time import sleep
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack, overload
+from typing import Self, Unpack, overload
 
-from tensorwire._answer import Answer
 from tensorwire._base import BaseClient, Inputs, Outputs, RequestFields
-from tensorwire._encode import encode
-from tensorwire._exchange import Place
 from tensorwire._http import Connection
 from tensorwire._messages import Metadata, MetadataRequest, Request, Response, Tensors
-from tensorwire.errors import ConnectionLost, RemoteError
 
 __all__ = ["Client"]
-
-_R = TypeVar("_R")
-
 
 class Client(BaseClient[Connection]):
     """A server at one address, over connections that are kept alive.
@@ -31,6 +23,8 @@ class Client(BaseClient[Connection]):
     error) and DecodeError (its answer is no message).
     """
 
+    _connection = Connection
+
     def __enter__(self) -> Self:
         return self
 
@@ -41,8 +35,7 @@ class Client(BaseClient[Connection]):
 
     def close(self) -> None:
         """Close the idle connections, and each one in use after its answer. No call works from then on."""
-        self._closed = True
-        self._retire()
+        self._idle.close()
 
     def infer(
         self,
@@ -67,9 +60,9 @@ class Client(BaseClient[Connection]):
         """
         request = Request(inputs, outputs, **fields)
         if out is None:
-            return self._named(request, self._call(request, self._response).outputs)
+            return self._calls.infer(request)
         into = self._into(request, out)
-        return into.tensors(self._call(request, self._response_into(into), into.place).outputs)
+        return into.tensors(self._calls.send(request, into.read, into.place).outputs)
 
     def infer_many(
         self,
@@ -88,7 +81,7 @@ class Client(BaseClient[Connection]):
         """
         from tensorwire._many import in_order
 
-        self._keep(concurrency)
+        self._idle.keep(concurrency)
         return in_order(lambda one: self.infer(one, outputs, **fields), inputs, concurrency, progress)
 
     def metadata(self) -> Metadata:
@@ -101,24 +94,4 @@ class Client(BaseClient[Connection]):
     def send(self, message: MetadataRequest) -> Metadata: ...
     def send(self, message: Request | MetadataRequest) -> Response | Metadata:
         """Send one message and return the answer as it came: its arrays are views of the received bytes."""
-        if isinstance(message, MetadataRequest):
-            return self._call(message, self._metadata)
-        return self._call(message, self._response)
-
-    def _new_connection(self) -> Connection:
-        return Connection(self._address, self._head, connect_timeout=self._connect_timeout, max_nbytes=self._max_nbytes)
-
-    def _call(self, message: Request | MetadataRequest, read: Callable[[Answer], _R], place: Place | None = None) -> _R:
-        frame = encode(message)
-        limit = self._limit(message)
-        attempt = 0
-        while True:
-            connection = self._take()
-            try:
-                return read(connection.exchange(frame, limit, place))
-            except (ConnectionLost, RemoteError) as error:
-                pause = self._pause(attempt, error, message, limit)
-            finally:
-                self._give_back(connection)
-            attempt += 1
-            sleep(pause)
+        return self._calls.send(message)

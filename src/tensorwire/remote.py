@@ -125,7 +125,7 @@ def _client(uri: str) -> Client:
         client = _clients[uri] = Client(uri)
         retired = _clients.popitem(last=False)[1] if len(_clients) > _MAX_CLIENTS else None
     if retired is not None:
-        retired._retire()  # Not close(): another thread may be about to use it.
+        retired._idle.retire()  # Not close(): another thread may be about to use it.
     return client
 
 

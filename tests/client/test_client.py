@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -297,16 +299,22 @@ def test_an_answer_under_way_survives_close(start: Start) -> None:
     server.join()
 
 
-def test_a_forked_child_does_not_use_its_parents_connections(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+FORKS = """
+import os, sys, tensorwire as tw
+
+with tw.Client(sys.argv[1]) as client:
+    assert client.infer({"x": 1.0})["x"] == 2
+    if not os.fork():
+        os._exit(0 if client.infer({"x": 2.0})["x"] == 4 else 1)
+    assert os.wait()[1] == 0
+    assert client.infer({"x": 3.0})["x"] == 6
+"""
+
+
+def test_a_forked_child_does_not_use_its_parents_connections(wire: Wire) -> None:
     server = wire(doubled)
-    with tw.Client(server.url) as client:
-        client.infer({"x": 1.0})
-        parents = list(client._idle)
-        monkeypatch.setattr("os.getpid", lambda: -1)
-        client.infer({"x": 1.0})
-        assert server.accepted == 2
-    for connection in parents:
-        connection.close()
+    subprocess.run([sys.executable, "-c", FORKS, server.url], check=True, timeout=60)
+    assert server.accepted == 2
 
 
 @pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": -1}, {"connect_timeout": 0.0}])

@@ -15,7 +15,7 @@ import pytest
 from scripted import Start, answer, play, read_head, read_request, resets, sends, until_closed
 
 import tensorwire as tw
-from tensorwire._result import retry_seconds
+from tensorwire._refusal import retry_seconds
 
 Connect = Callable[..., Any]
 OK = answer(bytes(tw.encode(tw.Response({"y": np.ones(2)}))))

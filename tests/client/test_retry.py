@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tensorwire as tw
-from tensorwire import _limit, _retry, client
+from tensorwire import _calls, _limit, _retry
 from tensorwire._limit import TimeLimit
 
 DOUBLED = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
@@ -46,7 +46,7 @@ def ask_nobody(monkeypatch: pytest.MonkeyPatch, total_timeout: float | None) -> 
     """The pauses of a call that finds nobody listening."""
     clock = Clock()
     monkeypatch.setattr(_limit, "monotonic", clock)
-    monkeypatch.setattr(client, "sleep", clock.sleep)
+    monkeypatch.setattr(_calls, "sleep", clock.sleep)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     with (

@@ -1,0 +1,1 @@
+cdef object decoded(buf, type expected)

@@ -1,0 +1,16 @@
+"""What an answer means: the message in it, or the error; and what its outputs are called."""
+
+from collections.abc import Callable
+from typing import final
+
+from tensorwire._answer import Answer
+from tensorwire._memory import Chunk
+from tensorwire._messages import Metadata, Request, Response, Tensors
+
+@final
+class Results:
+    def __init__(self, server: str) -> None: ...
+    def response(self, answer: Answer, read: Callable[[Chunk], Response] | None = None) -> Response: ...
+    def metadata(self, answer: Answer) -> Metadata: ...
+    def learn(self, metadata: Metadata) -> None: ...
+    def named(self, request: Request, tensors: Tensors) -> Tensors: ...
