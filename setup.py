@@ -59,6 +59,7 @@ setup(
             extension("_net"),
             extension("_answer"),
             extension("_exchange"),
+            extension("_spin"),
             extension("_limit"),
             extension("_plain"),
             extension("_http"),

@@ -270,6 +270,9 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int fd, const void *data, size_t n, int flags)
     ssize_t recv(int fd, void *data, size_t n, int flags)
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef extern from "<poll.h>" nogil:
     enum:
         POLLIN

@@ -2,6 +2,7 @@ from tensorwire._answer cimport Answer, HeadBuffer
 from tensorwire._exchange cimport Exchange, Format
 from tensorwire._frame cimport Frame
 from tensorwire._limit cimport TimeLimit
+from tensorwire._spin cimport Spin
 
 cdef class BaseConnection:
     cdef readonly object address
@@ -10,6 +11,7 @@ cdef class BaseConnection:
 
 cdef class Connection(BaseConnection):
     cdef HeadBuffer buffer
+    cdef Spin spin
     cdef object sock                # None: not connected
     cdef int fd                     # of `sock`
     cdef object stall               # what SO_RCVTIMEO is set to, in seconds

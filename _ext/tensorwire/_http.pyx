@@ -14,6 +14,7 @@ from tensorwire._frame cimport Frame
 from tensorwire._limit cimport TimeLimit
 from tensorwire._plain cimport run
 from tensorwire._poll cimport readable
+from tensorwire._spin cimport Spin
 
 from tensorwire._address import connection_lost, reset_when_closed, timeval
 from tensorwire.errors import DeadlineExceeded, TensorwireError
@@ -66,6 +67,7 @@ cdef class Connection(BaseConnection):
 
     def __cinit__(self, *arguments, **options):
         self.buffer = HeadBuffer()
+        self.spin = Spin()
 
     def close(self):
         """Close the socket if there is one; the next exchange opens another."""
@@ -97,7 +99,7 @@ cdef class Connection(BaseConnection):
                     self.connect(limit)
                 elif limit.stall is not self.stall and self.layer is None:
                     self.set_stall(limit.stall)
-                answer = run(exchange, self.fd, limit, self.layer)
+                answer = run(exchange, self.fd, limit, self.layer, self.spin)
                 if not exchange.keep:
                     self.close()
                 return answer

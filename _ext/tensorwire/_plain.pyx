@@ -14,16 +14,18 @@ from tensorwire._exchange cimport Exchange
 from tensorwire._gather cimport list_buffers
 from tensorwire._limit cimport TimeLimit
 from tensorwire._poll cimport failed, readable, wait
+from tensorwire._spin cimport LATER, Spin
 
 cdef enum:
     IOV_MAX = 1024              # Linux' and macOS' limit of buffers in one sendmsg
 
 
-cdef Answer run(Exchange exchange, int fd, TimeLimit limit, layer):
+cdef Answer run(Exchange exchange, int fd, TimeLimit limit, layer, Spin spin):
     """Send the request and receive the answer, within a TimeLimit. Raises OSError, DecodeError and LimitError.
 
     When the request can't be sent to its end, the server may have answered before it stopped reading: then the answer
-    is what counts. ``layer`` sends and receives where there is one between the exchange and the socket.
+    is what counts. ``layer`` sends and receives where there is one between the exchange and the socket; elsewhere
+    ``spin`` looks for the answer first.
     """
     failure = None
     while exchange.answer is None:
@@ -39,7 +41,7 @@ cdef Answer run(Exchange exchange, int fd, TimeLimit limit, layer):
                 failure = error
         try:
             if layer is None:
-                receive(exchange, fd, limit)
+                receive(exchange, fd, limit, spin)
             else:
                 layer.receive(exchange, limit)
         except OSError:
@@ -51,7 +53,7 @@ cdef Answer run(Exchange exchange, int fd, TimeLimit limit, layer):
     return exchange.answer
 
 
-cdef int receive(Exchange exchange, int fd, TimeLimit limit) except -1:
+cdef int receive(Exchange exchange, int fd, TimeLimit limit, Spin spin) except -1:
     """Wait for bytes of the answer and take them in.
 
     With MSG_WAITALL one call receives all that is left; when SO_RCVTIMEO passes it returns what came, and the next one
@@ -61,6 +63,12 @@ cdef int receive(Exchange exchange, int fd, TimeLimit limit) except -1:
     cdef int flags = MSG_WAITALL if exchange.whole and not bounded else 0
     cdef Py_ssize_t room, count
     cdef char *data = exchange.room(&room)
+    if not exchange.begun:
+        count = spin.receive(fd, data, room)
+        if count >= 0:
+            return taken(exchange, count)
+        if count != LATER:
+            failed()
     if bounded and not wait(fd, POLLIN, milliseconds(limit)):
         raise TimeoutError
     while True:

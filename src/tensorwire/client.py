@@ -19,7 +19,8 @@ class Client(BaseClient[Connection]):
             y = client.infer({"x": x})["y"]
 
     The options are described with the constructor. Threads may share a client: each exchange under way has a
-    connection of its own. Every method raises ConnectionLost, DeadlineExceeded, RemoteError (the server's own
+    connection of its own; a thread looks for its answer for up to 50 microseconds before it sleeps, as long as
+    answers come so soon. Every method raises ConnectionLost, DeadlineExceeded, RemoteError (the server's own
     error) and DecodeError (its answer is no message).
     """
 

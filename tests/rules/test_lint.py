@@ -41,7 +41,7 @@ def test_types_of_the_installed_package(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_stubs_say_what_the_extensions_are(tmp_path: Path) -> None:
     names = ["_budget", "_memory", "_messages", "_dlpack", "_frame", "_encode", "_decode"]
-    names += ["_incoming", "_pending", "_net", "_limit", "_idle", "_result", "_calls"]
+    names += ["_incoming", "_pending", "_net", "_limit", "_spin", "_idle", "_result", "_calls"]
     allowlist = Path(__file__).with_name("stubtest_allowlist.txt")
     check(
         "mypy.stubtest",
