@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """Calls of a client: each is an exchange over a connection of its own, or several until one succeeds."""
 
 cimport cython

@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """One blocking HTTP/1.1 exchange at a time over one kept-alive socket.
 
 Payloads are sent from where they are, and received to where they stay.

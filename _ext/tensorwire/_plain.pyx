@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """An exchange over a blocking socket. Over a plain one no object of Python's stands between it and the system.
 
 SO_RCVTIMEO is the caller's to set, to as long as the exchange may stand still.

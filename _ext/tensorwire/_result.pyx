@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """What an answer means: the message in it, or the error; and what its outputs are called."""
 
 cimport cython
