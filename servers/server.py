@@ -27,6 +27,7 @@ from tensorwire.servers.fronts.handover import HandOver
 from tensorwire.servers.fronts.limits import Limits
 from tensorwire.servers.fronts.no_admin import no_admin_routes
 from tensorwire.servers.fronts.pages import make_pages
+from tensorwire.servers.fronts.tcp_connection import TcpConnection
 from tensorwire.servers.fronts.unix_connection import UnixConnection
 from tensorwire.servers.log_writer import flush_logs
 from tensorwire.servers.repository.config import ConfigError, RepositoryConfig
@@ -174,7 +175,7 @@ class App:
             # Since 3.13 the loop would remove the socket's file when it closes; `Listener` knows whose the file is.
             keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
             return await loop.create_unix_server(partial(UnixConnection, handler), sock=sock, backlog=BACKLOG, **keep)
-        return await loop.create_server(partial(Connection, handler), sock=sock, backlog=BACKLOG)
+        return await loop.create_server(partial(TcpConnection, handler), sock=sock, backlog=BACKLOG)
 
     def _current_context(self) -> ssl.SSLContext:
         assert self._context is not None

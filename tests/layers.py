@@ -197,6 +197,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "tensorwire.servers.fronts": {
         "",
+        "_address",
         "_budget",
         "_copies",
         "_fast_path",

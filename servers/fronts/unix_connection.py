@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import select
-import socket
 
+from tensorwire._address import tune
 from tensorwire._net import Connection
 
 __all__ = ["UnixConnection"]
-
-_SNDBUF = 512 << 10  # bytes; with the kernel's 208 KiB the two sides wait for each other often: bench/NOTES.md
 
 
 class UnixConnection(Connection):
@@ -19,7 +17,7 @@ class UnixConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SNDBUF)
+            tune(sock)
         self._sock = sock
         super().connection_made(transport)
 

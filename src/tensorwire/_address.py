@@ -55,7 +55,7 @@ def tune(sock: socket) -> None:
         return
     sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     peer = sock.getpeername()[0]
-    if peer.startswith("127.") or peer == "::1":
+    if peer.removeprefix("::ffff:").startswith("127.") or peer == "::1":
         sock.setsockopt(SOL_SOCKET, SO_SNDBUF, _LOOPBACK_SNDBUF)
 
 
