@@ -4,7 +4,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, PyObject
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.tuple cimport PyTuple_New
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -18,7 +18,7 @@ from tensorwire._c cimport (
 from tensorwire._copies cimport note_received
 from tensorwire._dtypes cimport numpy_dtype, type_name
 from tensorwire._memory cimport Chunk, Held
-from tensorwire._messages cimport Metadata, MetadataRequest, Request, Response, Status, TensorSpec, make_tensors
+from tensorwire._messages cimport Metadata, MetadataRequest, Request, Response, Status, TensorSpec, fill, make_tensors
 
 from tensorwire.errors import DecodeError, LimitError
 
@@ -124,11 +124,6 @@ cdef class _Source:
                     raise DecodeError(f"duplicate name {value!r} in {what} (offset {vector.pos})")
                 seen.add(value)
         return values
-
-
-cdef inline void fill(tuple items, Py_ssize_t i, object value):
-    Py_INCREF(value)
-    PyTuple_SET_ITEM(items, i, value)
 
 
 cdef cnp.ndarray numeric_array(_Source source, tw_tensor *tensor):

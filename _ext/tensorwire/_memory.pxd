@@ -18,3 +18,5 @@ cdef class Held:
     cdef bint held
 
 cpdef Chunk budgeted(Py_ssize_t nbytes, Budget budget)
+
+cdef double monotonic() noexcept nogil

@@ -1,3 +1,5 @@
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
 
 cdef class Tensors:
@@ -44,3 +46,8 @@ cdef class Metadata:
 
 cdef Tensors make_tensors(tuple names, tuple arrays)
 cdef Response make_response(dict outputs)
+
+cdef inline void fill(tuple items, Py_ssize_t i, object value):
+    """Put a value into a tuple that was just made, where nothing is yet."""
+    Py_INCREF(value)
+    PyTuple_SET_ITEM(items, i, value)

@@ -2,8 +2,8 @@
 
 cimport cython
 from cpython.dict cimport PyDict_Next
-from cpython.ref cimport Py_INCREF, PyObject
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.ref cimport PyObject
+from cpython.tuple cimport PyTuple_New
 
 from collections.abc import Mapping
 
@@ -35,10 +35,8 @@ cdef Tensors tensors_of(dict items):
     if len(items) != count:  # what a collection runs may have changed it
         raise RuntimeError("the tensors changed while a message was made of them")
     while PyDict_Next(items, &position, &key, &value):
-        Py_INCREF(<object>key)
-        PyTuple_SET_ITEM(names, i, <object>key)
-        Py_INCREF(<object>value)
-        PyTuple_SET_ITEM(arrays, i, <object>value)
+        fill(names, i, <object>key)
+        fill(arrays, i, <object>value)
         i += 1
     return make_tensors(checked_names(names), arrays)
 

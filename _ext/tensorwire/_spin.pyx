@@ -6,16 +6,15 @@ made. bench/NOTES.md has the measurements.
 
 cimport cython
 from libc.errno cimport EAGAIN, errno
-from libc.stdint cimport int64_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from tensorwire._c cimport MSG_DONTWAIT, recv, sched_yield
-from tensorwire._memory cimport Chunk
+from tensorwire._memory cimport Chunk, monotonic
 from tensorwire._poll cimport failed
 
 cdef enum:
-    LOOK = 50_000                   # nanoseconds
     MAX_MISSES = 8
+
+cdef double LOOK = 50e-6            # seconds
 
 
 @cython.final
@@ -29,14 +28,14 @@ cdef class Spin:
     cdef Py_ssize_t receive(self, int fd, char *data, Py_ssize_t room) noexcept:
         """As recv(); LATER when nothing has come soon."""
         cdef Py_ssize_t count
-        cdef int64_t end
+        cdef double end
         if self.blind:
             self.blind -= 1
             return LATER
         with nogil:
-            end = now() + LOOK
+            end = monotonic() + LOOK
             count = recv(fd, data, room, MSG_DONTWAIT)
-            while count < 0 and errno == EAGAIN and now() < end:
+            while count < 0 and errno == EAGAIN and monotonic() < end:
                 sched_yield()
                 count = recv(fd, data, room, MSG_DONTWAIT)
         if count >= 0 or errno != EAGAIN:
@@ -52,9 +51,3 @@ cdef class Spin:
         if count == -1:
             failed()
         return None if count == LATER else count
-
-
-cdef int64_t now() noexcept nogil:
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec * <int64_t>1_000_000_000 + time.tv_nsec
